@@ -96,6 +96,15 @@ enum method {
 	METHOD_SNI,
 };
 
+/* Programs behind the entry points, by tail call: index of `xdp_stages` and
+ * `tc_stages`. Program names are a hook and one of these: xdp_inspect. */
+enum stage {
+	STAGE_INSPECT = 0,	/* copy the payload, look for what it is */
+	STAGE_STREAM,		/* put an unfinished hello together */
+	STAGE_NAME,		/* match a server name, keep it, decide */
+	STAGE_MAX,
+};
+
 enum flow_state {
 	FLOW_NEW = 0,		/* one direction only, few packets */
 	FLOW_ESTABLISHED,	/* answered, or more than a handful of packets */
@@ -233,6 +242,13 @@ struct replay_value {
 	__u32 reserved;
 };
 
+/* Filled by the program clock_read, which is only ever test-run. */
+struct clock_value {
+	__u64 jiffies;
+	__u64 ktime_ns;		/* CLOCK_MONOTONIC */
+	__u64 coarse_ns;	/* the same, at the last tick */
+};
+
 /* What an interface slot stands for; written by the loader only. */
 #define IFACE_NAME_LEN 16
 struct slot_info {
@@ -246,6 +262,33 @@ struct slot_info {
 	__u8 netns_name[64];
 };
 
+/* What a label is called. The loader fills the table before the rules that use
+ * it become active; ids never change their meaning, so no swap is needed. */
+struct label_info {
+	__u8 name[32];		/* slug: "youtube" */
+	__u8 category[24];
+	__u8 kind;		/* 0 unused, 1 protocol, 2 application */
+	__u8 reserved[7];
+};
+
+/* One element: what was attached, for status and the readers. */
+struct probe_info {
+	__u8 version[16];	/* of xdpprobe */
+	__u8 signatures[32];	/* SHA-256 of the signature files in use */
+	__u64 since_ns;		/* CLOCK_REALTIME */
+	__u64 loaded_ns;	/* CLOCK_REALTIME of the last signature load */
+	__u32 flows;		/* capacity */
+	__u32 names;
+	__u32 rules;		/* name rules in use */
+	__u32 hz;		/* jiffies a second */
+	__u32 privacy;		/* 0 none, 1 hash, 2 cut */
+	__u32 stripes;		/* of `retired` */
+	__u32 idle_new_ms;
+	__u32 idle_established_ms;
+	__u32 idle_closed_ms;
+	__u32 active_ms;
+};
+
 _Static_assert(sizeof(struct flow_hot) == 64, "one cache line");
 _Static_assert(sizeof(struct flow_cold) == 96, "abi");
 _Static_assert(sizeof(struct name_entry) == 272, "abi");
@@ -255,5 +298,7 @@ _Static_assert(sizeof(struct name_rule) == 8, "abi");
 _Static_assert(sizeof(struct flow_record) == 424, "abi");
 _Static_assert(sizeof(struct replay_value) == 24, "abi");
 _Static_assert(sizeof(struct slot_info) == 112, "abi");
+_Static_assert(sizeof(struct label_info) == 64, "abi");
+_Static_assert(sizeof(struct probe_info) == 104, "abi");
 
 #endif /* XDPPROBE_ABI_H */

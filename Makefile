@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+OBJECT := xdpprobe/data/classify.bpf.o
+SOURCES := $(wildcard bpf/*.h bpf/*.c)
+
+##@ Use
+
+.PHONY: demo
+demo: setup ## See it work without hardware (root): FOR=seconds, JSON=1 for the report alone
+	@$(BIN)/xdpprobe demo $(if $(FOR),--for $(FOR)) $(if $(JSON),--json)
+
+.PHONY: setup
+setup: $(OBJECT) ## Install what is missing (root the first time) and build
+
+.PHONY: wheel
+wheel: setup ## Build dist/xdpprobe-*.whl, which needs no compiler where it is installed
+	@rm -rf build # what an earlier build left there would get into the wheel
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . >&2
+	@ls dist/*.whl
+
+##@ Develop
+
+.PHONY: test
+test: setup ## Lint, types and all tests (root, or some are left out and named)
+	@tools/test.sh
+
+.PHONY: lint
+lint: setup ## Style and types of Python and C
+	@tools/lint.sh
+
+.PHONY: fmt
+fmt: setup ## Bring Python and C into the project's style
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+	@clang-format -i bpf/*.h bpf/*.c
+
+.PHONY: docs
+docs: setup ## Write docs/reference.md from the commands' help texts
+	@$(BIN)/python tools/reference.py
+
+.PHONY: bpf
+bpf: $(OBJECT) ## Build the data plane's object
+
+.PHONY: clean
+clean: ## Remove what was built; .venv stays
+	@rm -rf build dist .setup *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis $(OBJECT)
+	@find xdpprobe tests tools -name __pycache__ -type d -exec rm -rf {} +
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Checks every time, and changes only what is missing; so nothing depends on its date.
+.PHONY: tools-installed
+tools-installed:
+	@tools/setup.sh
+
+$(OBJECT): $(SOURCES) tools/build.sh | tools-installed
+	@echo "setup: building the data plane" >&2
+	@tools/build.sh $@

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The server name in a TLS ClientHello (RFC 8446, 4.1.2; RFC 6066, 3).
+ *
+ * Record (RFC 8446, 5.1)         Handshake message
+ *  0     1        3      5        0     1         4        6       38
+ *  +-----+--------+------+-----   +-----+---------+--------+--------+--------
+ *  | 22  | 3.x    | len  | body   |  1  | len     | version| random | sid len
+ *  +-----+--------+------+-----   +-----+---------+--------+--------+--------
+ * then session id, cipher suites (len 2), compression (len 1), extensions
+ * (len 2), each: type 2, len 2, data. server_name (type 0) data:
+ *  0          2      3          5
+ *  +----------+------+----------+------
+ *  | list len |  0   | name len | name
+ *  +----------+------+----------+------
+ */
+#ifndef XDPPROBE_HELLO_H
+#define XDPPROBE_HELLO_H
+
+#include "counters.h"
+#include "outcome.h"
+
+#define TLS_RECORD_HEADER 5
+#define TLS_HANDSHAKE_HEADER 4
+#define TLS_HANDSHAKE 22
+#define TLS_CLIENT_HELLO 1
+#define TLS_SERVER_HELLO 2
+#define TLS_RECORD_MAX (16384 + 256) /* RFC 8446, 5.2 */
+#define TLS_SESSION_ID_MAX 32
+#define TLS_VERSION_AND_RANDOM 34
+#define TLS_EXTENSION_SERVER_NAME 0
+#define TLS_NAME_TYPE_HOST 0
+#define TLS_EXTENSIONS_MAX 256
+#define TLS_RECORDS_MAX 512 /* that one hello may be split into */
+
+/* RFC 6066, 3; `end` is the extension's. */
+static __always_inline enum outcome
+hello_server_name(struct bytes *m, __u32 at, __u32 length, struct found *out)
+{
+	__u32 list = be16_at(m, at);
+	__u32 name = be16_at(m, at + 3);
+
+	if (!length)
+		return OUTCOME_NAMELESS;
+	if (length < 5 || list + 2 > length || name + 3 > list ||
+	    byte_at(m, at + 2) != TLS_NAME_TYPE_HOST)
+		return OUTCOME_MALFORMED;
+	out->offset = at + 5;
+	out->length = name;
+	return name ? OUTCOME_NAME : OUTCOME_NAMELESS;
+}
+
+/* Extensions from `at` to `stop`, of which the bytes before `end` are there. */
+static __always_inline enum outcome hello_extensions(struct bytes *m, __u32 at,
+						     __u32 stop, __u32 end,
+						     struct found *out)
+{
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < TLS_EXTENSIONS_MAX; i++) {
+		__u32 type, length;
+
+		if (at + 4 > stop)
+			return OUTCOME_NAMELESS;
+		if (at + 4 > end)
+			return OUTCOME_MORE;
+		type = be16_at(m, at);
+		length = be16_at(m, at + 2);
+		at += 4;
+		if (at + length > stop)
+			return OUTCOME_MALFORMED;
+		if (type == TLS_EXTENSION_SERVER_NAME) {
+			if (at + length > end)
+				return OUTCOME_MORE;
+			return hello_server_name(m, at, length, out);
+		}
+		at += length;
+		if (at > STREAM_MAX)
+			return OUTCOME_NAMELESS;
+	}
+	return OUTCOME_NAMELESS;
+}
+
+/*
+ * A handshake message at `at`, of which the bytes before `end` are there. Global,
+ * so that the verifier walks it once.
+ */
+__noinline int hello_parse(struct bytes *m, __u32 at, __u32 end,
+			   struct found *out)
+{
+	__u32 stop, length;
+
+	if (!m || !out || at > 64 || end > STREAM_MAX)
+		return OUTCOME_OTHER;
+	if (at + TLS_HANDSHAKE_HEADER > end)
+		return OUTCOME_MORE;
+	if (byte_at(m, at) != TLS_CLIENT_HELLO)
+		return OUTCOME_OTHER;
+	stop = at + TLS_HANDSHAKE_HEADER + be24_at(m, at + 1);
+	at += TLS_HANDSHAKE_HEADER + TLS_VERSION_AND_RANDOM;
+	if (at + 1 > end)
+		return OUTCOME_MORE;
+	length = byte_at(m, at);
+	if (length > TLS_SESSION_ID_MAX)
+		return OUTCOME_MALFORMED;
+	at += 1 + length;
+	if (at + 2 > end)
+		return OUTCOME_MORE;
+	length = be16_at(m, at);
+	if (length < 2 || length & 1)
+		return OUTCOME_MALFORMED;
+	at += 2 + length;
+	if (at + 1 > stop)
+		return OUTCOME_MALFORMED;
+	if (at + 1 > end)
+		return OUTCOME_MORE;
+	length = byte_at(m, at);
+	if (!length)
+		return OUTCOME_MALFORMED;
+	at += 1 + length;
+	if (at == stop) /* TLS 1.2 and before: no extensions at all */
+		return OUTCOME_NAMELESS;
+	if (at + 2 > stop)
+		return OUTCOME_MALFORMED;
+	if (at + 2 > end)
+		return OUTCOME_MORE;
+	length = be16_at(m, at);
+	at += 2;
+	if (at + length > stop)
+		return OUTCOME_MALFORMED;
+	return hello_extensions(m, at, at + length, end, out);
+}
+
+struct join {
+	const struct bytes *from;
+	struct joined_bytes *to;
+	__u32 at; /* of the next record header */
+	__u32 end;
+	__u32 length; /* joined so far */
+	__u32 broken;
+};
+
+#define JOIN_MAX (sizeof(struct joined_bytes) / 2)
+
+/* Take one record's body; stops at the first that is cut short. */
+static long join_record(__u32 index, struct join *j)
+{
+	__u32 at = j->at, length, have, to = j->length;
+
+	if (at + TLS_RECORD_HEADER > j->end)
+		return 1;
+	length = be16_at(j->from, at + 3);
+	if (byte_at(j->from, at) != TLS_HANDSHAKE ||
+	    byte_at(j->from, at + 1) != 3 || !length ||
+	    length > TLS_RECORD_MAX) {
+		j->broken = 1;
+		return 1;
+	}
+	at += TLS_RECORD_HEADER;
+	have = j->end - at;
+	if (have > length)
+		have = length;
+	opaque(to);
+	opaque(have);
+	if (to >= JOIN_MAX || have > JOIN_MAX)
+		return 1;
+	if (bpf_probe_read_kernel(&j->to->b[to], have, j->from->b + at))
+		return 1;
+	j->length = to + have;
+	j->at = at + length;
+	return have < length || j->length >= STREAM_MAX;
+}
+
+/* A hello that is spread over several records: joined, then parsed. The name's
+ * offset is then one in `joined`. */
+static __always_inline int hello_joined(const struct bytes *m, __u32 end,
+					struct found *out)
+{
+	__u32 zero = 0;
+	struct join j = { .from = m, .end = end };
+	int result;
+
+	j.to = bpf_map_lookup_elem(&joined, &zero);
+	if (!j.to)
+		return OUTCOME_OTHER;
+	bpf_loop(TLS_RECORDS_MAX, join_record, &j, 0);
+	if (j.length > STREAM_MAX)
+		j.length = STREAM_MAX;
+	out->in_joined = 1;
+	result = hello_parse((struct bytes *)j.to, 0, j.length, out);
+	if (result == OUTCOME_MORE && j.broken)
+		return OUTCOME_MALFORMED;
+	return result;
+}
+
+/* Do these bytes begin a ClientHello? As far as they are there. */
+static __always_inline bool hello_begins(const struct bytes *m, __u32 end)
+{
+	if (byte_at(m, 0) != TLS_HANDSHAKE)
+		return false;
+	if (end > 1 && byte_at(m, 1) != 3)
+		return false;
+	if (end > 2 && byte_at(m, 2) > 4)
+		return false;
+	if (end > 4 && (!be16_at(m, 3) || be16_at(m, 3) > TLS_RECORD_MAX))
+		return false;
+	return end <= TLS_RECORD_HEADER ||
+	       byte_at(m, TLS_RECORD_HEADER) == TLS_CLIENT_HELLO;
+}
+
+/* What stands in the first `end` bytes of a stream. Global: verified once. */
+__noinline int hello_read(struct bytes *m, __u32 end, struct found *out)
+{
+	__u32 first;
+	int result;
+
+	if (!m || !out || end > STREAM_MAX)
+		return OUTCOME_OTHER;
+	if (!hello_begins(m, end))
+		return OUTCOME_OTHER;
+	if (end < TLS_RECORD_HEADER + TLS_HANDSHAKE_HEADER)
+		return OUTCOME_MORE;
+	first = TLS_RECORD_HEADER + be16_at(m, 3);
+	result = hello_parse(m, TLS_RECORD_HEADER, first < end ? first : end,
+			     out);
+	if (result != OUTCOME_MORE || first >= end)
+		return result;
+	return hello_joined(m, end, out);
+}
+
+/* A ServerHello's first bytes. */
+static __always_inline bool hello_answers(const struct bytes *m, __u32 end)
+{
+	return end >= 11 && byte_at(m, 0) == TLS_HANDSHAKE &&
+	       byte_at(m, 1) == 3 && byte_at(m, 2) <= 4 &&
+	       byte_at(m, TLS_RECORD_HEADER) == TLS_SERVER_HELLO &&
+	       byte_at(m, 9) == 3;
+}
+
+#endif /* XDPPROBE_HELLO_H */

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The Host of an HTTP/1 request (RFC 9112, 3 and 5; RFC 9110, 7.2).
+ *
+ *   method SP target SP "HTTP/1." digit CRLF
+ *   *( field-name ":" OWS value OWS CRLF )
+ *   CRLF
+ *
+ * Lines are found eight bytes at a time.
+ */
+#ifndef XDPPROBE_HTTP_H
+#define XDPPROBE_HTTP_H
+
+#include "counters.h"
+#include "outcome.h"
+
+#define HTTP_LINES_MAX 96      /* looked at for a Host */
+#define HTTP_LINE_WORDS 64     /* searched for an end in one step */
+#define HTTP_REQUEST_LINE_MIN 14 /* "GET / HTTP/1.1" */
+
+#define ONES 0x0101010101010101ULL
+#define HIGHS 0x8080808080808080ULL
+
+/* Four bytes as a big-endian number, to compare with a character constant. */
+#define FOUR(a, b, c, d) \
+	((__u32)(a) << 24 | (__u32)(b) << 16 | (__u32)(c) << 8 | (__u32)(d))
+
+/* The zero bytes of a word, as their highest bits (the lowest one is exact). */
+static __always_inline __u64 zero_bytes(__u64 word)
+{
+	return (word - ONES) & ~word & HIGHS;
+}
+
+/* The number of bytes below the lowest one marked. */
+static __always_inline __u32 first_marked(__u64 marks)
+{
+	return (((marks - 1) & ~marks & ONES) * ONES) >> 56;
+}
+
+static __always_inline __u32 be32_at(const struct bytes *m, __u32 i)
+{
+	return be16_at(m, i) << 16 | be16_at(m, i + 2);
+}
+
+/* RFC 9110, 9 and RFC 5789, WebDAV's (RFC 4918), and nothing else: RTSP and SIP
+ * share some, so the version is checked as well. */
+static __always_inline bool http_method(const struct bytes *m)
+{
+	__u32 head = be32_at(m, 0), next = be32_at(m, 4);
+
+	switch (head) {
+	case FOUR('G', 'E', 'T', ' '):
+	case FOUR('P', 'U', 'T', ' '):
+		return true;
+	case FOUR('P', 'O', 'S', 'T'):
+	case FOUR('H', 'E', 'A', 'D'):
+	case FOUR('C', 'O', 'P', 'Y'):
+	case FOUR('M', 'O', 'V', 'E'):
+	case FOUR('L', 'O', 'C', 'K'):
+		return next >> 24 == ' ';
+	case FOUR('M', 'K', 'C', 'O'):
+		return next >> 8 == FOUR(0, 'L', ' ', 0) >> 8 ||
+		       next >> 16 == ('L' << 8 | ' ');
+	case FOUR('D', 'E', 'L', 'E'):
+		return next >> 8 == (FOUR('T', 'E', ' ', 0) >> 8);
+	case FOUR('P', 'A', 'T', 'C'):
+	case FOUR('T', 'R', 'A', 'C'):
+		return next >> 16 == ('H' << 8 | ' ') ||
+		       next >> 16 == ('E' << 8 | ' ');
+	case FOUR('O', 'P', 'T', 'I'):
+		return next == FOUR('O', 'N', 'S', ' ');
+	case FOUR('C', 'O', 'N', 'N'):
+		return next == FOUR('E', 'C', 'T', ' ');
+	case FOUR('R', 'E', 'P', 'O'):
+		return next == FOUR('R', 'T', ' ', '*') ||
+		       next == FOUR('R', 'T', ' ', '/');
+	case FOUR('P', 'R', 'O', 'P'):
+		return next == FOUR('F', 'I', 'N', 'D') ||
+		       next == FOUR('P', 'A', 'T', 'C');
+	}
+	return false;
+}
+
+struct http_scan {
+	const struct bytes *m;
+	volatile struct http_state *state; /* in memory, as `struct survey` */
+	__u32 end;
+};
+
+/* One line: the first must end with the version, an empty one ends the header.
+ * Returns 1 to stop. */
+static __always_inline long http_line(struct http_scan *s, __u32 newline)
+{
+	volatile struct http_state *state = s->state;
+	__u32 at = state->at, last = newline;
+
+	if (last > at && byte_at(s->m, last - 1) == '\r')
+		last--;
+	if (!state->lines++) {
+		if (last >= at + HTTP_REQUEST_LINE_MIN &&
+		    be32_at(s->m, last - 8) == FOUR('H', 'T', 'T', 'P') &&
+		    be24_at(s->m, last - 4) == FOUR(0, '/', '1', '.'))
+			goto next;
+		state->result = OUTCOME_OTHER;
+		return 1;
+	}
+	if (last == at) {
+		state->result = OUTCOME_NAMELESS;
+		return 1;
+	}
+	if ((be32_at(s->m, at) | 0x20202020) == FOUR('h', 'o', 's', 't') &&
+	    byte_at(s->m, at + 4) == ':') {
+		state->value = at + 5;
+		state->result = OUTCOME_NAME;
+		return 1;
+	}
+next:
+	state->at = state->from = newline + 1;
+	return 0;
+}
+
+/* Look for the end of the line in the next 512 bytes. */
+static long http_step(__u32 index, struct http_scan *s)
+{
+	__u32 from = s->state->from, newline;
+	__u64 marks = 0;
+
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < HTTP_LINE_WORDS; i++) {
+		if (from >= s->end || from > STREAM_MAX - 8)
+			return 1;
+		marks = zero_bytes(word_at(s->m, from) ^ ONES * '\n');
+		if (marks)
+			break;
+		from += 8;
+	}
+	if (!marks) {
+		s->state->from = from;
+		return 0;
+	}
+	newline = from + first_marked(marks);
+	return newline >= s->end || http_line(s, newline);
+}
+
+/* The Host field's value from its first byte on; name_normalise() finds where
+ * the host in it ends. */
+static __always_inline int http_host(const struct bytes *m, __u32 at, __u32 end,
+				     struct found *out)
+{
+	if (byte_at(m, at) == ' ')
+		at++;
+	if (at >= end)
+		return OUTCOME_NAMELESS;
+	out->offset = at;
+	out->length = end - at < NAME_MAX_LEN ? end - at : NAME_MAX_LEN;
+	return OUTCOME_NAME;
+}
+
+/* The request at the start of a stream's first `end` bytes. Global: verified
+ * once. */
+__noinline int http_read(struct bytes *m, __u32 end, struct found *out)
+{
+	struct http_scan scan = { .m = m, .end = end };
+	struct scratch *s = scratch_get();
+
+	if (!m || !out || !s || end > STREAM_MAX)
+		return OUTCOME_OTHER;
+	if (end < 8 || !http_method(m))
+		return OUTCOME_OTHER;
+	opaque(s);
+	scan.state = &s->http;
+	scan.state->at = scan.state->from = scan.state->lines = 0;
+	scan.state->result = OUTCOME_MORE;
+	bpf_loop(HTTP_LINES_MAX, http_step, &scan, 0);
+	if (scan.state->result == OUTCOME_NAME)
+		return http_host(m, scan.state->value, end, out);
+	return scan.state->result;
+}
+
+static __always_inline bool http_answers(const struct bytes *m, __u32 end)
+{
+	return end >= 12 && be32_at(m, 0) == FOUR('H', 'T', 'T', 'P') &&
+	       be24_at(m, 4) == FOUR(0, '/', '1', '.');
+}
+
+#endif /* XDPPROBE_HTTP_H */

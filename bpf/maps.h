@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Every map: who writes, who reads, what happens when it is full, what it
+ * costs. Sizes are the defaults; the loader sets those marked (sized).
+ */
+#ifndef XDPPROBE_MAPS_H
+#define XDPPROBE_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+/* Longest stream prefix that is kept to find a name in: a ClientHello of 16 kB
+ * with its record headers. 272 blocks of 64 bytes. */
+#define STREAM_BLOCK 64
+#define STREAM_BLOCKS 272
+#define STREAM_MAX (STREAM_BLOCKS * STREAM_BLOCK)
+
+struct bytes {
+	__u8 b[STREAM_MAX];
+};
+
+struct flow_set {
+	struct flow_hot way[FLOW_WAYS];
+};
+
+struct cold_set {
+	struct flow_cold way[FLOW_WAYS];
+};
+
+/* Key: set. Written by every packet, read by user space through mmap. Full: the
+ * new flow takes the place of the least valuable one of its two sets, whose
+ * counters go to `retired`. 16.8 MB for 262,144 flows. (sized) */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 32768);
+	__type(key, __u32);
+	__type(value, struct flow_set);
+} flow_hot SEC(".maps");
+
+/* Key: set. Written at a flow's birth and by verdicts. 25.2 MB. (sized) */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 32768);
+	__type(key, __u32);
+	__type(value, struct cold_set);
+} flow_cold SEC(".maps");
+
+/* Key: stripe of sets. Held while a flow is inserted or a verdict is written.
+ * A map of its own: an array whose value holds a lock cannot be mapped. */
+struct stripe {
+	struct bpf_spin_lock lock;
+	__u32 reserved[15];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct stripe);
+} flow_lock SEC(".maps");
+
+/* Key: set of NAME_WAYS names. Full: the name used longest ago goes
+ * (LOSS_NAME_EVICTED). 8.9 MB for 32,768 names. (sized) */
+struct name_set {
+	struct name_entry way[NAME_WAYS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 8192);
+	__type(key, __u32);
+	__type(value, struct name_set);
+} names SEC(".maps");
+
+/* Key: stripe * MAX_LABELS + label. Added to when a flow leaves. (sized) */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_LABELS);
+	__type(key, __u32);
+	__type(value, struct retired_value);
+} retired SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTER_MAX);
+	__type(key, __u32);
+	__type(value, struct counter_value);
+} counters SEC(".maps");
+
+/* Key: interface slot. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MAX_SLOTS);
+	__type(key, __u32);
+	__type(value, struct port_totals);
+} ports SEC(".maps");
+
+/* Written by the loader (generation) and by readers (readers). */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct control_value);
+} control SEC(".maps");
+
+/* The data plane reads none of the next four; they make the pin directory say
+ * all that there is to know of a probe. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_SLOTS);
+	__type(key, __u32);
+	__type(value, struct slot_info);
+} slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_LABELS);
+	__type(key, __u32);
+	__type(value, struct label_info);
+} labels SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct probe_info);
+} info SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64[2]);
+} seed SEC(".maps");
+
+/* Key: generation & 1. The loader fills a fresh trie and puts it into the
+ * element that is not in use, then raises control.generation: no packet sees
+ * half a table. */
+struct name_trie {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 262144);
+	__type(key, struct name_key);
+	__type(value, struct name_rule);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct name_trie);
+} name_rules SEC(".maps");
+
+/* Key: reader. A ring has one consumer position, so each reader brings its own
+ * and sets its bit in control.readers. Full: LOSS_RING_FULL. */
+struct reader_ring {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, MAX_READERS);
+	__type(key, __u32);
+	__array(values, struct reader_ring);
+} readers SEC(".maps");
+
+/* An unfinished hello: stream bytes at their offset, a bit a byte that is
+ * there. Held through `busy` by one CPU at a time. */
+struct hello_slot {
+	__u64 owner;		/* flow tag and direction; 0: free */
+	__u32 busy;
+	__u32 born;		/* jiffies */
+	__u32 base;		/* TCP sequence number of offset 0 */
+	__u32 contiguous;	/* bytes from offset 0 without a hole */
+	__u32 synced;		/* base is known to be the stream's start */
+	__u32 reserved;
+	__u64 cover[STREAM_BLOCKS];
+	struct bytes data;
+};
+
+/* Key: slot. Full: the oldest of HELLO_WAYS that is older than hello_timeout
+ * or not synced goes, else LOSS_HELLO_FULL. 20 MB. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct hello_slot);
+} hello_slots SEC(".maps");
+
+/* Ports of the datagrams whose first fragment was seen. Full: the oldest goes;
+ * its later fragments count as REASON_FRAGMENT. 0.5 MB. */
+struct fragment_key {
+	__u64 address[4];
+	__u32 id;
+	__u32 l4;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct fragment_key);
+	__type(value, __u32);
+} fragments SEC(".maps");
+
+/* Programs behind the entry points. Types and frags flags must match, so each
+ * hook has its own. Pinned: an unpinned one is emptied when the loader exits. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, STAGE_MAX);
+	__type(key, __u32);
+	__type(value, __u32);
+} xdp_stages SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, STAGE_MAX);
+	__type(key, __u32);
+	__type(value, __u32);
+} tc_stages SEC(".maps");
+
+/* A parsed packet. Addresses and ports are in network byte order, IPv4
+ * addresses v4-mapped. */
+struct packet {
+	__u64 source[2];
+	__u64 destination[2];
+	__be16 source_port;
+	__be16 destination_port;
+	__u16 vlan;
+	__u8 l4;
+	__u8 tcp_flags;
+	__u8 ipv6;
+	__u8 first_fragment;
+	__u8 later_fragment;
+	__u8 reserved;
+	__u32 ether_type; /* behind all tags, host byte order */
+	__u32 offset; /* of the header that is parsed next */
+	__u32 fragment_id;
+	__u32 sequence;	      /* host byte order */
+	__u32 payload_offset; /* from the start of the frame */
+	__u32 payload_length; /* what IP says, 0 of later fragments */
+};
+
+/* A flow's place in the table, and the packet's direction in the flow. */
+struct place {
+	__u64 tag;
+	__u32 primary; /* the two candidate sets */
+	__u32 secondary;
+	__u32 set; /* where the entry is */
+	__u32 way;
+	__u32 direction;
+	__u32 now; /* jiffies */
+};
+
+/* What inspection found out. */
+struct verdict {
+	__u16 protocol;
+	__u16 app;
+	__u8 protocol_method;
+	__u8 app_method;
+	__u8 confidence;
+	__u8 final;
+	__u64 name; /* hash, 0: none */
+};
+
+/* What one stage hands to the next about the packet in hand. */
+struct work {
+	__u64 tag;
+	__u32 index;		/* of the flow: set * FLOW_WAYS + way */
+	__u32 now;		/* jiffies */
+	__u32 offset;		/* of the payload in the frame */
+	__u32 length;		/* of the payload, as copied from INSPECT on */
+	__u32 sequence;		/* TCP, host byte order */
+	__u16 source_port;	/* host byte order */
+	__u16 destination_port;
+	__u8 l4;
+	__u8 direction;
+	__u8 method;		/* of the name in `name` */
+	__u8 name_length;
+	__u16 protocol;
+	__u16 name_stop; /* byte that ends the name in `name`, 0: none */
+};
+
+/* What a look over a set found. In memory and not in registers: the verifier
+ * (6.1 to 6.18) follows constants in registers through every path of the search
+ * and gives up after a million instructions. */
+struct survey {
+	__u32 found; /* way of the tag, or FLOW_WAYS */
+	__u32 best;  /* way to give up */
+	__u32 rank;  /* how willingly */
+	__u32 live;  /* entries in use */
+};
+
+/* How far the search for a Host field has come. */
+struct http_state {
+	__u32 at;    /* of the line that is looked at */
+	__u32 from;  /* where the search for its end goes on */
+	__u32 value; /* of the Host field, when found */
+	__u32 lines;
+	__s32 result;
+	__u32 reserved;
+};
+
+/* Guard before and behind the payload: the assembler copies whole words and
+ * masks what is not the packet's. */
+#define GUARD 64
+
+struct scratch {
+	struct packet packet;
+	struct place place;
+	struct work work;
+	struct verdict verdict;
+	struct http_state http;
+	struct survey survey[2]; /* of a flow's two sets */
+	struct name_key key;
+	__u32 reserved;
+	__u8 name[NAME_MAX_LEN + 1];
+	struct flow_record record;
+	__u8 guard_before[GUARD];
+	struct bytes payload;
+	__u8 guard_behind[GUARD];
+};
+
+_Static_assert(sizeof(struct scratch) <= 32768, "a per-CPU value's limit");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratch SEC(".maps");
+
+/* A handshake message whose records were taken apart. Twice the length that is
+ * used, so that offset + length needs no joint bound. */
+struct joined_bytes {
+	__u8 b[32768];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct joined_bytes);
+} joined SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct replay_value);
+} replay SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct clock_value);
+} clock SEC(".maps");
+
+#endif /* XDPPROBE_MAPS_H */

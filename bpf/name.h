@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * From a server name as it was sent to an application and an entry of the name
+ * table: normalise, match by longest suffix, hide if asked to, keep.
+ */
+#ifndef XDPPROBE_NAME_H
+#define XDPPROBE_NAME_H
+
+#include "verdict.h"
+
+#define NAME_BUSY 1 /* name_entry.hash while another CPU writes it */
+#define NAME_WORDS ((NAME_MAX_LEN + 1) / 8)
+
+/*
+ * Lower case, and its length; 0 where a byte is one that no host name has. A
+ * Host field's value ends with the line or before the port; an IPv6 literal
+ * keeps its brackets. Global: verified once.
+ */
+__noinline int name_lower(struct scratch *s)
+{
+	__u32 length, stop, i;
+
+	if (!s)
+		return 0;
+	length = s->work.name_length;
+	stop = s->work.name_stop;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < NAME_MAX_LEN; i++) {
+		__u32 c = s->name[i];
+
+		if (i >= length || c <= ' ' || c == stop)
+			break;
+		if (c > '~')
+			return 0;
+		if (c - 'A' < 26)
+			s->name[i] = c | 0x20;
+	}
+	return i < length && !stop ? 0 : i;
+}
+
+/* Strip a trailing dot, blank what follows the name. Global: verified once. */
+__noinline int name_trim(struct scratch *s, __u32 length)
+{
+	__u32 last = length - 1;
+
+	if (!s)
+		return 0;
+	opaque(last);
+	if (last < NAME_MAX_LEN && s->name[last] == '.')
+		length = last;
+#pragma clang loop unroll(disable)
+	for (__u32 w = 0; w < NAME_WORDS; w++) {
+		__u64 *word = &((__u64 *)s->name)[w];
+		__u32 from = w * 8;
+
+		if (from >= length)
+			*word = 0;
+		else if (length - from < 8)
+			*word &= ~0ULL >> (64 - 8 * (length - from));
+	}
+	return length;
+}
+
+/* The rule key: the name reversed, and a dot, so that a rule matches on label
+ * boundaries only. Global: verified once. */
+__noinline int name_reverse(struct scratch *s, __u32 length)
+{
+	if (!s || !length || length > NAME_MAX_LEN)
+		return 0;
+	__builtin_memset(&s->key, 0, sizeof(s->key));
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < NAME_KEY_LEN; i++) {
+		__u32 mirror = length - 1 - i;
+
+		if (i >= length)
+			break;
+		opaque(mirror);
+		if (mirror > NAME_MAX_LEN)
+			break;
+		s->key.text[i] = s->name[mirror];
+	}
+	opaque(length);
+	if (length < NAME_KEY_LEN) {
+		s->key.text[length] = '.';
+		s->key.prefix_bits = (length + 1) * 8;
+	} else {
+		s->key.prefix_bits = NAME_KEY_LEN * 8;
+	}
+	return length;
+}
+
+/* From the bytes in scratch.name to a name and its rule key; 0: no name. */
+static __always_inline int name_normalise(struct scratch *s)
+{
+	int length;
+
+	s->work.name_stop = 0;
+	if (s->work.method == METHOD_HTTP_HOST)
+		s->work.name_stop = s->name[0] == '[' ? ' ' : ':';
+	length = name_lower(s);
+	if (length <= 0 || length > NAME_MAX_LEN)
+		return 0;
+	length = name_trim(s, length);
+	return name_reverse(s, length);
+}
+
+static __always_inline struct name_rule *name_match(struct scratch *s)
+{
+	__u32 key = 0;
+	struct control_value *c = bpf_map_lookup_elem(&control, &key);
+	void *rules;
+
+	if (!c)
+		return NULL;
+	key = c->generation & 1;
+	rules = bpf_map_lookup_elem(&name_rules, &key);
+	return rules ? bpf_map_lookup_elem(rules, &s->key) : NULL;
+}
+
+static __always_inline __u32 name_app(const struct name_rule *rule,
+				      __u32 length)
+{
+	if (!rule)
+		return 0;
+	if (rule->exact_app && rule->length == length)
+		return rule->exact_app;
+	return rule->suffix_app;
+}
+
+/* Keyed hash of the name. Global: verified once. */
+__noinline __u64 name_hash(struct scratch *s, __u32 length)
+{
+	struct siphash h;
+	__u64 hash;
+
+	if (!s)
+		return 0;
+	sip_begin(&h);
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < NAME_WORDS; i++) {
+		if (i * 8 >= length)
+			break;
+		sip_word(&h, ((const __u64 *)s->name)[i]);
+	}
+	sip_word(&h, length);
+	hash = sip_end(&h);
+	return hash > NAME_BUSY ? hash : hash + 2;
+}
+
+/* Replace the name by its keyed hash, 16 hexadecimal digits. */
+static __always_inline __u32 name_hide(struct scratch *s, __u32 length)
+{
+	__u64 hash = name_hash(s, length);
+
+	__builtin_memset(s->name, 0, sizeof(s->name));
+	for (int i = 0; i < 16; i++) {
+		__u8 digit = hash >> (60 - 4 * i) & 15;
+
+		s->name[i] = digit < 10 ? '0' + digit : 'a' + digit - 10;
+	}
+	return 16;
+}
+
+/* True of an IPv4 address or a bracketed IPv6 one: it has no domain. */
+static __always_inline bool name_is_address(const struct scratch *s,
+					    __u32 length)
+{
+	__u8 last = s->name[(length - 1) & NAME_MAX_LEN];
+
+	return last == ']' || (last >= '0' && last <= '9');
+}
+
+struct cut {
+	struct scratch *s;
+	__u32 length;
+	__u32 labels; /* left to keep, counted from the end */
+	__u32 suffix; /* bytes that are the public suffix */
+	__u32 start;  /* of what is kept */
+};
+
+/* Walk from the end of the name to the dot before the registered domain. */
+static __always_inline void cut_start(struct cut *c)
+{
+#pragma clang loop unroll(disable)
+	for (__u32 i = c->suffix; i < NAME_MAX_LEN; i++) {
+		__u32 at = c->length - 1 - i;
+
+		if (i >= c->length)
+			break;
+		opaque(at);
+		if (at > NAME_MAX_LEN)
+			break;
+		if (c->s->name[at] == '.' && !--c->labels) {
+			c->start = at + 1;
+			return;
+		}
+	}
+	c->start = 0;
+}
+
+/* Cut the name to its registered domain: the public suffix and one label. By
+ * the Public Suffix List's default rule, a suffix is one label. Global: verified
+ * once. */
+__noinline int name_cut(struct scratch *s, __u32 length, __u32 suffix,
+			__u32 wildcard)
+{
+	struct cut c = { .s = s, .length = length, .labels = 2 };
+
+	if (!s || !length || length > NAME_MAX_LEN)
+		return 0;
+	if (name_is_address(s, length))
+		return length;
+	if (suffix) {
+		/* The dot before the suffix ends no label that is kept. */
+		c.suffix = suffix;
+		c.labels = 2 + wildcard;
+	}
+	cut_start(&c);
+	if (!c.start)
+		return length;
+	length -= c.start;
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i <= NAME_MAX_LEN; i++) {
+		__u32 from = c.start + i;
+
+		opaque(from);
+		s->name[i] = i < length && from <= NAME_MAX_LEN ?
+				     s->name[from] :
+				     0;
+	}
+	return length;
+}
+
+static __always_inline __u32 name_private(struct scratch *s,
+					  const struct name_rule *rule,
+					  __u32 length)
+{
+	if (privacy == PRIVACY_HASH)
+		return name_hide(s, length);
+	if (privacy == PRIVACY_CUT)
+		return name_cut(s, length, rule ? rule->public_suffix : 0,
+				rule ? rule->wildcard & 1 : 0);
+	return length;
+}
+
+/* Write a name into an entry that was claimed by its hash. */
+static __always_inline void name_write(struct name_entry *e, struct scratch *s,
+				       __u32 length, __u32 app)
+{
+	e->app = app;
+	e->length = length;
+	e->used = s->work.now;
+	__builtin_memcpy(e->text, s->name, sizeof(e->text));
+}
+
+/* The entry of `hash`, made where there is none. 0 where that fails. */
+static __always_inline __u64 name_keep(struct scratch *s, __u64 hash,
+				       __u32 length, __u32 app)
+{
+	__u32 key = (__u32)hash & name_mask, oldest = 0, age = 0;
+	struct name_set *set = bpf_map_lookup_elem(&names, &key);
+	struct name_entry *e;
+	__u64 was;
+
+	if (!set)
+		return 0;
+	for (__u32 i = 0; i < NAME_WAYS; i++) {
+		__u32 a;
+
+		e = &set->way[i];
+		if (e->hash == hash) {
+			if (e->used != s->work.now)
+				e->used = s->work.now;
+			return hash;
+		}
+		a = e->hash ? age_of(s->work.now, e->used) + 1 : ~0U;
+		if (a > age) {
+			age = a;
+			oldest = i;
+		}
+	}
+	e = &set->way[oldest & (NAME_WAYS - 1)];
+	was = e->hash;
+	if (was == NAME_BUSY ||
+	    __sync_val_compare_and_swap(&e->hash, was, NAME_BUSY) != was) {
+		count(LOSS_NAME_FULL);
+		return 0;
+	}
+	if (was)
+		count(LOSS_NAME_EVICTED);
+	name_write(e, s, length, app);
+	__sync_lock_test_and_set(&e->hash, hash);
+	return hash;
+}
+
+/* The name in scratch.name decides the flow. */
+static __always_inline void name_decide(struct scratch *s)
+{
+	struct work *w = &s->work;
+	struct verdict *v = &s->verdict;
+	int length = name_normalise(s);
+	struct name_rule *rule;
+
+	v->protocol = w->protocol;
+	v->protocol_method = v->app_method = w->method;
+	v->confidence = 100;
+	v->final = 1;
+	v->app = 0;
+	v->name = 0;
+	if (length <= 0) {
+		count(LOSS_NAME_CHARS);
+		v->protocol_method = METHOD_PATTERN;
+		verdict_give();
+		return;
+	}
+	count(INFO_NAMED);
+	rule = name_match(s);
+	v->app = name_app(rule, length);
+	length = name_private(s, rule, length);
+	if (length > 0 && length <= NAME_MAX_LEN)
+		v->name = name_keep(s, name_hash(s, length), length, v->app);
+	verdict_give();
+}
+
+#endif /* XDPPROBE_NAME_H */

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What a reader of the first bytes of a stream answers, for all protocols.
+ */
+#ifndef XDPPROBE_OUTCOME_H
+#define XDPPROBE_OUTCOME_H
+
+#include "ctx.h"
+
+enum outcome {
+	OUTCOME_OTHER = 0, /* not this protocol */
+	OUTCOME_MORE,	   /* so far this protocol, the name may yet come */
+	OUTCOME_NAME,	   /* a name: see struct found */
+	OUTCOME_NAMELESS,  /* this protocol, and there will be no name */
+	OUTCOME_MALFORMED, /* began as this protocol, then contradicts itself */
+};
+
+/* Where the name stands in the bytes that were read. */
+struct found {
+	__u32 offset;
+	__u32 length;
+	__u32 in_joined; /* offset counts in the joined records */
+};
+
+static __always_inline __u32 byte_at(const struct bytes *m, __u32 i)
+{
+	if (i >= STREAM_MAX)
+		return 0;
+	opaque(i);
+	if (i >= STREAM_MAX)
+		return 0;
+	return m->b[i];
+}
+
+static __always_inline __u32 be16_at(const struct bytes *m, __u32 i)
+{
+	return byte_at(m, i) << 8 | byte_at(m, i + 1);
+}
+
+static __always_inline __u32 be24_at(const struct bytes *m, __u32 i)
+{
+	return byte_at(m, i) << 16 | be16_at(m, i + 1);
+}
+
+/* Eight bytes as they lie in memory. */
+static __always_inline __u64 word_at(const struct bytes *m, __u32 i)
+{
+	if (i > STREAM_MAX - 8)
+		return 0;
+	opaque(i);
+	if (i > STREAM_MAX - 8)
+		return 0;
+	return *(const __u64 *)&m->b[i];
+}
+
+#endif /* XDPPROBE_OUTCOME_H */

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The hello assembler: the first bytes of a stream, put at their offset as they
+ * arrive, in any order, duplicated and overlapping; of two versions of a byte
+ * the first one seen stays. What counts is the run of bytes from offset 0 on.
+ */
+#ifndef XDPPROBE_STREAM_H
+#define XDPPROBE_STREAM_H
+
+#include <stddef.h>
+
+#include "flow.h"
+#include "http.h"
+
+#define HELLO_WAYS 4
+#define HELLO_SPINS 256 /* tries to get a slot that another CPU holds */
+
+#define FULL_COVER (~0ULL)
+
+/* Bytes of a word whose bits are set, as a mask: bit i is byte i. */
+static __always_inline __u64 byte_mask(__u64 bits)
+{
+	/* Spread the bits so that bit i stands in byte i, at position i; then
+	 * make every byte that is not 0 all ones. */
+	__u64 spread = (bits & 0xff) * ONES & 0x8040201008040201ULL;
+	__u64 high = ((spread + 0x7f7f7f7f7f7f7f7fULL) | spread) & HIGHS;
+
+	return (high >> 7) * 0xff;
+}
+
+static __always_inline bool hello_lock(struct hello_slot *h)
+{
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < HELLO_SPINS; i++)
+		if (!__sync_val_compare_and_swap(&h->busy, 0, 1))
+			return true;
+	return false;
+}
+
+static __always_inline void hello_unlock(struct hello_slot *h)
+{
+	__sync_lock_test_and_set(&h->busy, 0);
+}
+
+static long hello_clear(__u32 i, struct hello_slot **h)
+{
+	if (i >= STREAM_BLOCKS)
+		return 1;
+	(*h)->cover[i] = 0;
+	return 0;
+}
+
+/* The slot's hello is done with, whichever way. */
+static __always_inline void hello_release(struct hello_slot *h)
+{
+	h->owner = 0;
+	hello_unlock(h);
+}
+
+static __always_inline struct hello_slot *hello_way(__u64 owner, __u32 i)
+{
+	__u32 key = ((__u32)owner + i) & hello_mask;
+
+	return bpf_map_lookup_elem(&hello_slots, &key);
+}
+
+/* How willingly a slot is given up; 0: not at all. */
+static __always_inline __u32 hello_rank(const struct hello_slot *h, __u32 now)
+{
+	__u32 age;
+
+	if (!h->owner)
+		return 0xffffffffU;
+	age = age_of(now, h->born);
+	if (age > hello_timeout)
+		return 0x80000000U | age;
+	return h->synced ? 0 : 1 + age;
+}
+
+/* The owner's slot, locked; NULL where it has none. */
+static __always_inline struct hello_slot *hello_find(__u64 owner)
+{
+	for (__u32 i = 0; i < HELLO_WAYS; i++) {
+		struct hello_slot *h = hello_way(owner, i);
+
+		if (!h || h->owner != owner)
+			continue;
+		if (!hello_lock(h)) {
+			count(LOSS_HELLO_BUSY);
+			return NULL;
+		}
+		if (h->owner == owner)
+			return h;
+		hello_unlock(h);
+	}
+	return NULL;
+}
+
+/* A slot for a new owner, locked and empty; NULL where all are in use. */
+static __always_inline struct hello_slot *hello_claim(__u64 owner, __u32 now)
+{
+	struct hello_slot *best = NULL;
+	__u32 rank = 0;
+
+	for (__u32 i = 0; i < HELLO_WAYS; i++) {
+		struct hello_slot *h = hello_way(owner, i);
+		__u32 r;
+
+		if (!h)
+			continue;
+		r = hello_rank(h, now);
+		if (r > rank) {
+			rank = r;
+			best = h;
+		}
+	}
+	if (!best || !hello_lock(best)) {
+		count(LOSS_HELLO_FULL);
+		return NULL;
+	}
+	if (best->owner)
+		count(LOSS_HELLO_AGED);
+	best->owner = owner;
+	best->born = now;
+	best->contiguous = 0;
+	bpf_loop(STREAM_BLOCKS, hello_clear, &best, 0);
+	return best;
+}
+
+struct merge {
+	struct hello_slot *to;
+	struct scratch *from;
+	__u32 offset; /* in the stream, of the piece's first byte */
+	__u32 stop;   /* behind its last */
+	__u32 skip;   /* bytes of the payload before `offset` */
+	__u32 block;
+};
+
+/* Bits of the bytes [low, high) of a block; 0 <= low < high <= 64. */
+static __always_inline __u64 span_bits(__u32 low, __u32 high)
+{
+	return FULL_COVER << low & FULL_COVER >> (64 - high);
+}
+
+/* One block of 64 bytes: copy what is new, mark it. */
+static long merge_block(__u32 i, struct merge *m)
+{
+	__u32 block = m->block + i, start = block * STREAM_BLOCK;
+	__u32 low = m->offset > start ? m->offset - start : 0;
+	__u32 high = m->stop - start;
+	__u32 source = GUARD + m->skip + start - m->offset;
+	struct hello_slot *h = m->to;
+	const __u64 *from;
+	__u64 fresh, *to;
+
+	if (block >= STREAM_BLOCKS || start >= m->stop)
+		return 1;
+	if (high > STREAM_BLOCK)
+		high = STREAM_BLOCK;
+	opaque(block);
+	if (block >= STREAM_BLOCKS)
+		return 1;
+	fresh = span_bits(low & 63, high) & ~h->cover[block];
+	h->cover[block] |= fresh;
+	opaque(source);
+	if (source > GUARD + STREAM_MAX)
+		return 1;
+	to = (__u64 *)&h->data.b[block * STREAM_BLOCK];
+	opaque(to);
+	from = (void *)m->from + offsetof(struct scratch, guard_before) + source;
+	opaque(from);
+	for (int w = 0; w < 8; w++) {
+		__u64 mask = byte_mask(fresh >> w * 8);
+
+		to[w] = (to[w] & ~mask) | (from[w] & mask);
+	}
+	return 0;
+}
+
+/* Extend the run from offset 0 over what is now there. */
+static long extend_run(__u32 i, struct hello_slot **hp)
+{
+	struct hello_slot *h = *hp;
+	__u32 block = h->contiguous / STREAM_BLOCK;
+	__u64 holes;
+
+	if (block >= STREAM_BLOCKS)
+		return 1;
+	holes = ~h->cover[block];
+	if (!holes) {
+		h->contiguous = (block + 1) * STREAM_BLOCK;
+		return 0;
+	}
+	/* Count the bits below the lowest hole: as many as trailing ones. */
+	holes = (holes & -holes) - 1;
+	holes -= holes >> 1 & 0x5555555555555555ULL;
+	holes = (holes & 0x3333333333333333ULL) +
+		(holes >> 2 & 0x3333333333333333ULL);
+	holes = (holes + (holes >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
+	h->contiguous = block * STREAM_BLOCK + (holes * ONES >> 56);
+	return 1;
+}
+
+struct shift {
+	struct hello_slot *h;
+	__u32 by;
+};
+
+/* Move a block up by `by` bytes, highest block first: a byte of a lower offset
+ * turned up in a stream whose start was not seen. */
+static long shift_block(__u32 i, struct shift *s)
+{
+	__u32 block = STREAM_BLOCKS - 1 - i, low;
+	__u32 whole = s->by / STREAM_BLOCK, rest = s->by % STREAM_BLOCK;
+	struct hello_slot *h = s->h;
+	__u64 cover = 0, *to;
+
+	opaque(block);
+	if (block >= STREAM_BLOCKS)
+		return 1;
+	low = block - whole;
+	if (low < STREAM_BLOCKS)
+		cover = h->cover[low] << rest;
+	low--;
+	if (rest && low < STREAM_BLOCKS)
+		cover |= h->cover[low] >> (64 - rest);
+	h->cover[block] = cover;
+	to = (__u64 *)&h->data.b[block * STREAM_BLOCK];
+	opaque(to);
+	for (int w = 7; w >= 0; w--) {
+		__u32 from = block * STREAM_BLOCK + w * 8 - s->by;
+
+		opaque(from);
+		if (from > STREAM_MAX - 8)
+			from = 0; /* below the start: not covered */
+		to[w] = *(__u64 *)&h->data.b[from];
+	}
+	return 0;
+}
+
+/* Put the packet's payload where it belongs. True: the run from 0 grew. */
+static __always_inline bool hello_merge(struct hello_slot *h, struct scratch *s)
+{
+	struct merge m = { .to = h, .from = s };
+	__s32 offset = s->work.sequence - h->base;
+	__u32 stop, before = h->contiguous;
+
+	if (offset < 0 && !h->synced && -offset < STREAM_MAX) {
+		struct shift by = { .h = h, .by = -offset };
+
+		bpf_loop(STREAM_BLOCKS, shift_block, &by, 0);
+		h->base = s->work.sequence;
+		h->contiguous = before = 0;
+		offset = 0;
+	}
+	if (offset < 0) {
+		m.skip = -offset;
+		if (m.skip >= s->work.length)
+			return false;
+		offset = 0;
+	}
+	stop = offset + s->work.length - m.skip;
+	if (stop > STREAM_MAX) {
+		count(LOSS_HELLO_LONG);
+		stop = STREAM_MAX;
+	}
+	if (offset >= STREAM_MAX)
+		return false;
+	m.offset = offset;
+	m.stop = stop;
+	m.block = m.offset / STREAM_BLOCK;
+	bpf_loop(STREAM_BLOCKS, merge_block, &m, 0);
+	bpf_loop(STREAM_BLOCKS, extend_run, &h, 0);
+	return h->contiguous > before;
+}
+
+#endif /* XDPPROBE_STREAM_H */

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What a packet does to its flow: counters, ownership, state. On an established
+ * flow that is two additions and a few comparisons.
+ */
+#ifndef XDPPROBE_TRACK_H
+#define XDPPROBE_TRACK_H
+
+#include "flow.h"
+
+/* Packets and bytes that the wire carries for the frame in hand. */
+struct wire {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* Set flag bits. `flags` is the upper half of an aligned word of which `state`
+ * is the lowest byte (both supported machines are little endian): an atomic
+ * operation of 16 bits does not exist. */
+static __always_inline void flow_mark(struct flow_hot *f, __u32 bits)
+{
+	if ((f->flags & bits) != bits)
+		__sync_fetch_and_or((__u32 *)&f->state, bits << 16);
+}
+
+static __always_inline void flow_unmark(struct flow_hot *f, __u32 bits)
+{
+	if (f->flags & bits)
+		__sync_fetch_and_and((__u32 *)&f->state, ~(bits << 16));
+}
+
+/* Only the (interface, hook) that saw a direction first counts and inspects it,
+ * so that a packet which crosses two interfaces counts once. */
+static __always_inline bool flow_owned(struct flow_hot *f,
+				       const struct place *at, __u32 egress)
+{
+	__u32 d = at->direction & 1;
+	__u8 port = slot * 2 + egress + 1;
+
+	if (f->owner[d] == port)
+		return true;
+	if (f->owner[d] && age_of(at->now, f->seen[d]) <= owner_timeout)
+		return false;
+	f->owner[d] = port;
+	return true;
+}
+
+/* Tell the readers of the flow in scratch.place. Global: verified once. */
+__noinline int flow_report(__u32 kind)
+{
+	__u32 active = readers_active();
+	struct scratch *s = scratch_get();
+	struct flow_hot *f;
+	struct flow_cold *c;
+	struct place *at;
+
+	if (!s)
+		return 0;
+	opaque(s);
+	at = &s->place;
+	f = flow_at(place_index(at));
+	c = cold_at(place_index(at));
+	if (!f || !c)
+		return 0;
+	if (kind == RECORD_ACTIVE) {
+		if (age_of(at->now, c->reported) < active_timeout)
+			return 0;
+		c->reported = at->now;
+	}
+	if (!active) {
+		count(INFO_NO_READER);
+		return 0;
+	}
+	s->record.hot = *f;
+	s->record.cold = *c;
+	s->record.name[0] = 0;
+	record_send(s, active, kind, at->now);
+	return 0;
+}
+
+/* Active time-outs are looked at when a flow's clock enters another span of
+ * 2^ACTIVE_SPAN jiffies, which leaves the cold entry alone at other times. */
+#define ACTIVE_SPAN 12
+
+static __always_inline void flow_count(struct flow_hot *f,
+				       const struct place *at,
+				       const struct wire *w)
+{
+	__u32 d = at->direction & 1;
+	__u32 seen = f->seen[d];
+
+	__sync_fetch_and_add(&f->packets[d], w->packets);
+	__sync_fetch_and_add(&f->bytes[d], w->bytes);
+	if (seen == at->now)
+		return;
+	f->seen[d] = at->now;
+	if ((seen ^ at->now) >> ACTIVE_SPAN)
+		flow_report(RECORD_ACTIVE);
+}
+
+static __always_inline void track_syn(struct flow_hot *f,
+				      const struct packet *p,
+				      const struct place *at)
+{
+	__u32 d = at->direction & 1;
+	struct flow_cold *c = cold_at(place_index(at));
+	__u32 initiator = p->tcp_flags & TCP_ACK ? !d : d;
+
+	if (!c)
+		return;
+	c->isn[d] = p->sequence;
+	flow_mark(f, (__u32)FLOW_ISN_0 << d | FLOW_INITIATOR_SURE);
+	if (initiator)
+		flow_mark(f, FLOW_INITIATOR_1);
+	else
+		flow_unmark(f, FLOW_INITIATOR_1);
+}
+
+static __always_inline void track_end(struct flow_hot *f,
+				      const struct packet *p,
+				      const struct place *at)
+{
+	__u32 both = FLOW_FIN_0 | FLOW_FIN_1;
+
+	if (p->tcp_flags & TCP_FIN)
+		flow_mark(f, (__u32)FLOW_FIN_0 << (at->direction & 1));
+	if (f->state == FLOW_CLOSED)
+		return;
+	if (!(p->tcp_flags & TCP_RST) && (f->flags & both) != both)
+		return;
+	f->state = FLOW_CLOSED;
+	count(INFO_CLOSED);
+	flow_report(RECORD_ENDED);
+}
+
+static __always_inline void flow_track(struct flow_hot *f,
+				       const struct packet *p,
+				       const struct place *at)
+{
+	__u32 both = FLOW_ANSWERED_0 | FLOW_ANSWERED_1;
+	bool tcp = p->l4 == IPPROTO_TCP;
+
+	if (f->state == FLOW_NEW) {
+		if (tcp ? p->tcp_flags & TCP_ACK : 1)
+			flow_mark(f,
+				  (__u32)FLOW_ANSWERED_0 << (at->direction & 1));
+		if ((f->flags & both) == both ||
+		    f->packets[0] + f->packets[1] > ESTABLISHED_PACKETS)
+			f->state = FLOW_ESTABLISHED;
+	}
+	if (tcp && (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))) {
+		if (p->tcp_flags & TCP_SYN)
+			track_syn(f, p, at);
+		else
+			track_end(f, p, at);
+	}
+}
+
+static __always_inline struct flow_hot *flow_make(struct place *at, bool renew)
+{
+	if (flow_insert(renew))
+		return NULL;
+	return flow_at(place_index(at));
+}
+
+/* The packet's entry, born or renewed where need be. A SYN on a closed flow is
+ * a new connection with the old one's ports. */
+static __always_inline struct flow_hot *flow_of(const struct packet *p,
+						struct place *at)
+{
+	struct flow_hot *f = flow_find(at);
+
+	if (!f)
+		return flow_make(at, false);
+	if (f->state == FLOW_CLOSED && !replaying &&
+	    (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+		return flow_make(at, true);
+	if (age_of(at->now, f->seen[at->direction & 1]) > idle_closed &&
+	    flow_age(f, at->now) > flow_idle_limit(f))
+		return flow_make(at, true);
+	return f;
+}
+
+#endif /* XDPPROBE_TRACK_H */

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The evidence ladder: protocol and application each keep the method that named
+ * them; stronger evidence replaces weaker, never the other way round.
+ */
+#ifndef XDPPROBE_VERDICT_H
+#define XDPPROBE_VERDICT_H
+
+#include "track.h"
+
+/* Under the lock, and only if the entry is still the flow's: a verdict must
+ * never reach the flow that took its place. */
+static __always_inline bool verdict_apply(const struct work *w,
+					  const struct verdict *v)
+{
+	__u32 stripe = (w->index / FLOW_WAYS) & lock_mask;
+	struct stripe *guard = bpf_map_lookup_elem(&flow_lock, &stripe);
+	struct flow_hot *f = flow_at(w->index);
+	struct flow_cold *c = cold_at(w->index);
+	bool ours;
+
+	if (!guard || !f || !c)
+		return false;
+	bpf_spin_lock(&guard->lock);
+	ours = f->tag == w->tag;
+	if (ours) {
+		if (v->protocol && v->protocol_method >= f->protocol_method) {
+			f->protocol = v->protocol;
+			f->protocol_method = v->protocol_method;
+			f->protocol_confidence = v->confidence;
+		}
+		if (v->app && v->app_method >= f->app_method) {
+			f->app = v->app;
+			f->app_method = v->app_method;
+			f->app_confidence = v->confidence;
+		}
+		if (v->name)
+			c->name = v->name;
+		if (!c->named_after)
+			c->named_after = f->packets[0] + f->packets[1];
+	}
+	bpf_spin_unlock(&guard->lock);
+	if (!ours) {
+		count(LOSS_STALE_FLOW);
+		return false;
+	}
+	if (v->final)
+		flow_mark(f, FLOW_FINAL);
+	return true;
+}
+
+/* Apply scratch.verdict, and tell the readers; scratch.name holds the name's
+ * text, if it has one. Global: verified once. */
+__noinline int verdict_give(void)
+{
+	struct scratch *s = scratch_get();
+	__u32 active = readers_active();
+	struct flow_hot *f;
+	struct flow_cold *c;
+
+	if (!s || !verdict_apply(&s->work, &s->verdict))
+		return 0;
+	if (!active) {
+		count(INFO_NO_READER);
+		return 0;
+	}
+	f = flow_at(s->work.index);
+	c = cold_at(s->work.index);
+	if (!f || !c)
+		return 0;
+	s->record.hot = *f;
+	s->record.cold = *c;
+	if (s->verdict.name)
+		__builtin_memcpy(s->record.name, s->name, sizeof(s->name));
+	else
+		s->record.name[0] = 0;
+	record_send(s, active, RECORD_NAMED, s->work.now);
+	return 1;
+}
+
+#endif /* XDPPROBE_VERDICT_H */

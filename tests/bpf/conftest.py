@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.bpf.plane import FLOWS, HOOKS, Plane
+from xdpprobe.loader import Loaded, load_object
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Iterator[Loaded]:
+    if os.geteuid() != 0:
+        pytest.skip("loading a BPF program needs root")
+    with load_object(flows=FLOWS, names=FLOWS) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="session", params=list(HOOKS))
+def shared_plane(request: pytest.FixtureRequest, loaded: Loaded) -> Plane:
+    return Plane(loaded, request.param)
+
+
+@pytest.fixture
+def plane(shared_plane: Plane) -> Plane:
+    """A data plane without flows; every test has it once a hook."""
+    shared_plane.clear()
+    return shared_plane

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A data plane in the kernel that is attached nowhere, as a test sees it: frames in, flows out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tests.packets import Conversation, Endpoint
+from xdpprobe import syscall
+from xdpprobe.libbpf import possible_cpus
+from xdpprobe.loader import Loaded
+
+XDP_PASS, TC_NEXT = 2, 0xFFFFFFFF
+HOOKS = {"xdp": ("xdp_entry", XDP_PASS), "tc": ("tc_ingress", TC_NEXT)}
+FLOWS = 16384
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A flow as the tables have it, but with the endpoint that compares lower always first.
+
+    packets and bytes: what the first endpoint sent, what the second one sent.
+    """
+
+    vlan: int
+    l4: int
+    ends: tuple[tuple[bytes, int], tuple[bytes, int]]
+    packets: tuple[int, int]
+    bytes: tuple[int, int]
+    protocol: int
+    app: int
+    app_method: int
+    name: str | None
+
+
+class Plane:
+    """One hook of a loaded data plane."""
+
+    def __init__(self, loaded: Loaded, hook: str) -> None:
+        program, self.verdict = HOOKS[hook]
+        self.hook = hook
+        self.loaded = loaded
+        self._program = loaded.prog_fd(program)
+        self._hot = loaded.array("flow_hot", writable=True)
+        self._cold = loaded.array("flow_cold", writable=True)
+        self._names = loaded.array("names", writable=True)
+        self._cpus = possible_cpus()
+        self._counters = loaded.abi.enums["counter"]
+        self._next_client = 0
+
+    def shortest(self, frame: bytes) -> int:
+        """The shortest frame of this type that BPF_PROG_TEST_RUN takes."""
+        if self.hook == "xdp":
+            return 14
+        return 54 if frame[12:14] == b"\x86\xdd" else 34
+
+    def clear(self) -> None:
+        """Forget all flows."""
+        for table in (self._hot, self._cold, self._names):
+            table.view(np.uint8)[:] = 0
+
+    def new_talk(self, port: int = 443, **fields: Any) -> Conversation:
+        """A conversation that no test has had before."""
+        number = self._next_client
+        self._next_client += 1
+        client = Endpoint(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 40000)
+        return Conversation(client, Endpoint("198.51.100.20", port), **fields)
+
+    def send(self, *frames: bytes, context: bytes | None = None) -> None:
+        """Run the program on each; whatever it is, the packet must pass."""
+        for frame in frames:
+            returned, _, _ = self.loaded.test_run(self._program, frame, ctx=context)
+            assert returned == self.verdict
+
+    def flow(self, talk: Conversation, l4: int = 6) -> Flow | None:
+        """The flow of a conversation."""
+        low, high = sorted((end.mapped, end.port) for end in (talk.client, talk.server))
+        client = np.frombuffer(talk.client.mapped, np.uint8)
+        near = (self._cold["address"] == client).all(axis=2).any(axis=1)
+        flows = self.flows(near)
+        found = [flow for flow in flows if (flow.l4, *flow.ends) == (l4, low, high)]
+        assert len(found) <= 1
+        return found[0] if found else None
+
+    def flows(self, among: Array | None = None) -> list[Flow]:
+        """All flows, or those of the table's entries that `among` marks."""
+        live = self._hot["tag"] != 0
+        return [self._flow(int(i)) for i in np.flatnonzero(live if among is None else live & among)]
+
+    def _flow(self, index: int) -> Flow:
+        hot, cold = self._hot[index], self._cold[index]
+        assert hot["tag"] == cold["tag"]
+        ends = [
+            (cold["address"][i].tobytes(), int.from_bytes(cold["port"][i].tobytes(), "big"))
+            for i in (0, 1)
+        ]
+        low, high = (0, 1) if ends[0] <= ends[1] else (1, 0)
+        return Flow(
+            int(cold["vlan"]),
+            int(cold["l4"]),
+            (ends[low], ends[high]),
+            (int(hot["packets"][low]), int(hot["packets"][high])),
+            (int(hot["bytes"][low]), int(hot["bytes"][high])),
+            int(hot["protocol"]),
+            int(hot["app"]),
+            int(hot["app_method"]),
+            self._name(int(cold["name"])),
+        )
+
+    def _name(self, key: int) -> str | None:
+        if not key:
+            return None
+        found = np.flatnonzero(self._names["hash"] == np.uint64(key))
+        assert len(found) == 1
+        entry = self._names[found[0]]
+        text: bytes = entry["text"].tobytes()
+        return text[: int(entry["length"])].decode("ascii")
+
+    def counters(self, prefix: str = "") -> dict[str, tuple[int, int]]:
+        """(packets, bytes) of every counter whose name begins so, all CPUs together."""
+        wanted = (name for name in self._counters if name.startswith(prefix))
+        return {name: self._counter(name) for name in wanted if name != "COUNTER_MAX"}
+
+    def _counter(self, name: str) -> tuple[int, int]:
+        fd, index = self.loaded.map_fd("counters"), self._counters[name]
+        raw = syscall.lookup(fd, index, 16 * self._cpus) or b""
+        packets, octets = np.frombuffer(raw, "<u8").reshape(-1, 2).sum(axis=0)
+        return int(packets), int(octets)
+
+    def counted(self, before: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+        """What the counters of `before` have gained since."""
+        now = {name: self._counter(name) for name in before}
+        gains = {name: (now[name][0] - p, now[name][1] - b) for name, (p, b) in before.items()}
+        return {name: gain for name, gain in gains.items() if gain != (0, 0)}

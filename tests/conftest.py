@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all tests share: the same examples every run, and a word for what needs root."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOMS_OF_ROOT = {"bpf", "net"}
+
+# Deterministic, and no database of earlier failures in the tree.
+settings.register_profile("xdpprobe", derandomize=True, database=None, deadline=None)
+settings.load_profile("xdpprobe")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what only root can run, with that as the reason."""
+    if os.geteuid() == 0:
+        return
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).parts[0] in ROOMS_OF_ROOT:
+            item.add_marker(pytest.mark.skip(reason="needs root: sudo make test"))

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attaching, updating and detaching as users do it, on cables between namespaces."""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.net.conftest import Cli, End, Veth
+from tests.net.frames import FRAME, send, sender
+from xdpprobe import links, syscall
+from xdpprobe.attach import attach
+from xdpprobe.detach import detach
+from xdpprobe.loader import load_object
+
+COUNT = 23
+
+
+def interfaces(cli: Cli) -> dict[str, dict[str, Any]]:
+    """Namespace -> what status says of its interface."""
+    return {entry["netns"]: entry for entry in cli.json("status")["interfaces"]}
+
+
+def empty(bpffs: Path) -> bool:
+    """Whether nothing of a probe is pinned."""
+    return not (bpffs / "xdpprobe").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "hooks", "mode"),
+    [
+        ((), ["tc ingress", "tc egress"], None),
+        (("--direction", "egress"), ["tc egress"], None),
+        (("--hook", "tc", "--direction", "ingress"), ["tc ingress"], None),
+        (("--hook", "xdp"), ["xdp ingress", "tc egress"], "native"),
+        (("--hook", "xdp", "--mode", "skb"), ["xdp ingress", "tc egress"], "skb"),
+        (("--mode", "native", "--direction", "ingress"), ["xdp ingress"], "native"),
+    ],
+)
+def test_hooks_count_what_passes(
+    cli: Cli, veth: Veth, options: tuple[str, ...], hooks: list[str], mode: str | None
+) -> None:
+    said = cli.attach(veth.left, *options).stdout
+    assert said.startswith("eth0: " + hooks[0])
+    assert re.search(r"kernel memory \d+\.\d MB", said)
+    send(veth.right, COUNT)
+    send(veth.left, COUNT + 2)
+    (entry,) = cli.json("status")["interfaces"]
+    assert (entry["hooks"], entry["mode"], entry["state"]) == (hooks, mode, "up")
+    seen = [COUNT * any("ingress" in h for h in hooks), (COUNT + 2) * ("tc egress" in hooks)]
+    assert entry["packets"] == seen
+    assert entry["bytes"] == [packets * len(FRAME) for packets in seen]
+    assert "eth0: detached" in cli("detach", "eth0", "--netns", veth.left.namespace.name).stdout
+    assert empty(cli.bpffs)
+
+
+def test_second_interface_joins_the_table(cli: Cli, veth: Veth) -> None:
+    cli.attach(veth.left, "--flows", "5000")
+    cli.attach(veth.right)
+    send(veth.left, COUNT)
+    found = interfaces(cli)
+    assert found[veth.left.namespace.name]["packets"] == [0, COUNT]
+    assert found[veth.right.namespace.name]["packets"] == [COUNT, 0]
+    assert cli.json("status")["flows"]["capacity"] == 8192
+    cli("detach", "eth0", "--netns", veth.left.namespace.name)
+    assert list(interfaces(cli)) == [veth.right.namespace.name]
+
+
+def test_options_that_disagree_change_nothing(cli: Cli, veth: Veth) -> None:
+    cli.attach(veth.left, "--flows", "8192")
+    before = cli.json("status")
+    for end, options, reason in (
+        (veth.right, ("--flows", "4096"), "runs with --flows 8192, not 4096"),
+        (veth.right, ("--idle-new", "7"), "runs with --idle-new 30"),
+        (veth.left, ("--hook", "xdp"), "attached otherwise (tc ingress + tc egress)"),
+        (veth.left, ("--direction", "egress"), "attached otherwise"),
+    ):
+        done = cli("attach", "--netns", end.namespace.name, *options, "eth0", check=False)
+        assert done.returncode == 1
+        assert reason in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert cli.json("status") == before
+
+
+def test_times_change_when_every_interface_is_updated(cli: Cli, veth: Veth) -> None:
+    cli.attach(veth.left)
+    cli.attach(veth.left, "--idle-new", "7")
+    assert cli.json("status")["settings"]["idle_new"] == 7
+
+
+@pytest.mark.parametrize("hook", ["tc", "xdp"])
+def test_update_in_place_misses_no_packet(cli: Cli, veth: Veth, hook: str) -> None:
+    cli.attach(veth.left, "--hook", hook)
+    programs = cli.json("status")["interfaces"][0]["programs"]
+    sent_before = veth.right.counters()["tx"]["packets"]
+    stop = threading.Event()
+
+    with sender(veth.right) as opened:
+
+        def stream() -> None:
+            while not stop.is_set():
+                opened.send(FRAME)
+
+        thread = threading.Thread(target=stream)
+        thread.start()
+        try:
+            for _ in range(3):
+                assert "updated in place" in cli.attach(veth.left).stdout
+        finally:
+            stop.set()
+            thread.join()
+    (entry,) = cli.json("status")["interfaces"]
+    sent = veth.right.counters()["tx"]["packets"] - sent_before
+    assert sent > 1000
+    assert entry["packets"][0] == sent
+    assert entry["programs"] != programs
+    assert all(Path(pin).exists() for pin in entry["programs"].values())
+    assert not any(Path(pin).exists() for pin in programs.values())
+
+
+def test_counting_goes_on_without_a_process(cli: Cli, veth: Veth) -> None:
+    cli.attach(veth.left)
+    for number in range(1, 4):
+        send(veth.right, COUNT)
+        assert cli.json("status")["interfaces"][0]["packets"][0] == number * COUNT
+
+
+def test_two_attaches_at_once_both_succeed(cli: Cli, veth: Veth) -> None:
+    children = [
+        subprocess.Popen(
+            cli.argv("attach", "--netns", end.namespace.name, "eth0"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for end in (veth.left, veth.right)
+    ]
+    for child in children:
+        _, said = child.communicate(timeout=60)
+        assert child.returncode == 0, said
+    assert len(cli.json("status")["interfaces"]) == 2
+
+
+def test_killed_at_any_moment_the_next_attach_works(cli: Cli, veth: Veth) -> None:
+    command = cli.argv("attach", "--netns", veth.left.namespace.name, "eth0")
+    for milliseconds in range(60, 480, 60):
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            child.wait(milliseconds / 1000)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    cli.attach(veth.left)
+    before = cli.json("status")["interfaces"][0]["packets"]
+    send(veth.right, COUNT)
+    (entry,) = cli.json("status")["interfaces"]
+    assert entry["state"] == "up"
+    assert entry["packets"] == [before[0] + COUNT, before[1]]
+    cli("detach", "--all")
+    assert empty(cli.bpffs)
+
+
+def qdiscs(end: End) -> list[str]:
+    """Kinds of the queueing disciplines of an interface."""
+    said = end.namespace.run("tc", "-j", "qdisc", "show", "dev", end.interface)
+    return [entry["kind"] for entry in json.loads(said.stdout)]
+
+
+@pytest.fixture
+def without_tcx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way that kernels before 6.6 take; clsact works the same on later ones."""
+    monkeypatch.setattr(links, "use_clsact", lambda: True)
+
+
+def attach_here(end: End, bpffs: Path) -> None:
+    """Attaches in this process, where `without_tcx` holds."""
+    attach([end.interface], bpffs=bpffs, netns_name=end.namespace.name)
+
+
+@pytest.mark.usefixtures("without_tcx")
+def test_clsact_counts_updates_and_goes(cli: Cli, veth: Veth) -> None:
+    attach_here(veth.left, cli.bpffs)
+    attach_here(veth.left, cli.bpffs)
+    send(veth.right, COUNT)
+    send(veth.left, COUNT + 2)
+    (entry,) = cli.json("status")["interfaces"]
+    assert (entry["tc"], entry["state"]) == ("clsact", "up")
+    assert entry["packets"] == [COUNT, COUNT + 2]
+    assert "clsact" in qdiscs(veth.left)
+    detach(["eth0"], bpffs=cli.bpffs, netns_name=veth.left.namespace.name)
+    assert "clsact" not in qdiscs(veth.left)
+    assert empty(cli.bpffs)
+
+
+@pytest.fixture
+def foreign_filter(cli: Cli) -> Iterator[list[str]]:
+    """The words of `tc filter` for somebody else's program."""
+    pin = cli.bpffs / "foreign"
+    with load_object(hz=250, flows=1024, names=1024) as loaded:
+        syscall.pin(loaded.prog_fd("tc_ingress"), pin)
+    yield ["pref", "9", "bpf", "direct-action", "object-pinned", str(pin)]
+    pin.unlink()
+
+
+@pytest.mark.usefixtures("without_tcx")
+@pytest.mark.parametrize("qdisc_first", [True, False])
+def test_clsact_of_others_stays(
+    cli: Cli, veth: Veth, foreign_filter: list[str], qdisc_first: bool
+) -> None:
+    def tc(*words: str) -> str:
+        return veth.left.namespace.run("tc", *words).stdout
+
+    if qdisc_first:
+        tc("qdisc", "add", "dev", "eth0", "clsact")
+    attach_here(veth.left, cli.bpffs)
+    tc("filter", "add", "dev", "eth0", "ingress", *foreign_filter)
+    assert "pref 1 bpf" in tc("filter", "show", "dev", "eth0", "ingress")
+    detach([], everything=True, bpffs=cli.bpffs)
+    assert "clsact" in qdiscs(veth.left)
+    left = tc("filter", "show", "dev", "eth0", "ingress")
+    assert "pref 9 bpf" in left
+    assert "pref 1 bpf" not in left
+    tc("filter", "del", "dev", "eth0", "ingress", "pref", "9")
+
+
+def test_attach_leaves_heavy_libraries_alone() -> None:
+    code = (
+        "import sys, xdpprobe.cli as c; c.build_parser('attach'); import xdpprobe.attach;"
+        "print([m for m in ('bcc', 'textual', 'rich', 'pyroute2') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"

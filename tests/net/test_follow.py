@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Readers of records: each gets all of them, and what it used is given back, however it ends."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+
+from tests import messages
+from tests.net.conftest import Cli, Veth
+from tests.net.frames import send
+from tests.packets import Conversation, Endpoint
+from xdpprobe.errors import StateError
+from xdpprobe.follow import followed
+from xdpprobe.probe import Probe
+
+NAME = "www.youtube.com"
+FOLLOWER = """\
+import sys, pathlib
+from xdpprobe.follow import follow
+from xdpprobe.probe import Probe
+for records in follow(Probe.open(pathlib.Path(sys.argv[1]))):
+    print("ready", flush=True)
+"""
+
+
+def query(number: int) -> bytes:
+    """A frame with a DNS query of a flow of its own."""
+    talk = Conversation(Endpoint("10.9.0.1", 20000 + number), Endpoint("10.9.0.2", 53))
+    return talk.udp(messages.dns_query(NAME.encode()))
+
+
+@pytest.fixture
+def probe(cli: Cli, veth: Veth) -> Iterator[Probe]:
+    """A probe on the right end of the cable."""
+    cli.attach(veth.right)
+    with Probe.open(cli.bpffs) as probe:
+        yield probe
+
+
+def test_every_reader_gets_every_record(probe: Probe, veth: Veth) -> None:
+    kinds = probe.abi.enums["record_kind"]
+    with ExitStack() as stack:
+        readers = [stack.enter_context(followed(probe)) for _ in range(3)]
+        for number in range(7):
+            send(veth.left, 1, query(number))
+        for reader in readers:
+            records = next(reader)
+            assert records["kind"].tolist() == [kinds["RECORD_NAMED"]] * 7
+            assert {bytes(r["name"]).rstrip(b"\0") for r in records} == {NAME.encode()}
+            labels = probe.snapshot().labels
+            assert {labels[int(app)].name for app in records["hot"]["app"]} == {"youtube"}
+            assert np.array_equal(records["hot"]["tag"], records["cold"]["tag"])
+    assert probe.tables().array("control")["readers"][0] == 0
+
+
+def test_without_reader_records_are_counted_not_written(probe: Probe, veth: Veth) -> None:
+    send(veth.left, 5, query(1))
+    assert probe.counters()["INFO_NO_READER"][0] > 0
+    assert probe.counters()["LOSS_RING_FULL"][0] == 0
+
+
+def test_a_fifth_reader_is_refused(probe: Probe) -> None:
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(followed(probe))
+        with pytest.raises(StateError, match="4 readers"), followed(probe):
+            pass
+    with followed(probe) as records:
+        assert len(next(records)) == 0
+
+
+@pytest.mark.parametrize("signal", ["kill", "interrupt"])
+def test_what_an_ended_reader_had_is_free_again(
+    probe: Probe, cli: Cli, veth: Veth, signal: str
+) -> None:
+    for _ in range(5):
+        child = subprocess.Popen(
+            [sys.executable, "-c", FOLLOWER, str(cli.bpffs)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        with child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"ready\n"
+            child.send_signal({"kill": 9, "interrupt": 2}[signal])
+            child.wait(30)
+    with followed(probe) as records:
+        send(veth.left, 1, query(3))
+        assert len(next(records)) == 1
+        assert int(probe.tables().array("control")["readers"][0]).bit_count() == 1
+
+
+def test_detach_ends_a_reader(probe: Probe, cli: Cli) -> None:
+    with followed(probe) as records:
+        cli("detach", "--all")
+        # One batch may still hold what was under way.
+        with pytest.raises(StateError, match="detached"):
+            next(batch for batch in records if batch is None)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a reader of an attached probe gets, and what it costs."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.net.conftest import Cli, Veth
+from tests.net.frames import FRAME, send
+from xdpprobe import catalogue as catalogues
+from xdpprobe.errors import StateError
+from xdpprobe.loader import load_tables
+from xdpprobe.probe import Probe
+
+COUNT = 23
+
+
+@pytest.fixture
+def probe(cli: Cli, veth: Veth) -> Iterator[Probe]:
+    """A probe with the default tables on both ends of the cable."""
+    cli.attach(veth.left)
+    cli.attach(veth.right)
+    with Probe.open(cli.bpffs) as probe:
+        yield probe
+
+
+def test_interfaces_of_one_name_are_told_apart(probe: Probe, veth: Veth) -> None:
+    send(veth.left, COUNT)
+    snapshot = probe.snapshot()
+    left, right = (f"eth0@{end.namespace.name}" for end in (veth.left, veth.right))
+    assert snapshot.slots == {0: left, 1: right}
+    bytes_sent = COUNT * len(FRAME)
+    assert snapshot.ports == {
+        left: ((0, 0), (COUNT, bytes_sent)),
+        right: ((COUNT, bytes_sent), (0, 0)),
+    }
+
+
+def test_snapshot_has_everything(probe: Probe) -> None:
+    snapshot = probe.snapshot()
+    assert len(snapshot.hot) == len(snapshot.cold) == snapshot.info["flows"] == 262144
+    assert len(snapshot.names) == snapshot.info["names"]
+    assert snapshot.labels == catalogues.load().labels
+    assert set(snapshot.counters) == set(snapshot.enums["counter"]) - {"COUNTER_MAX"}
+    now = snapshot.clock
+    assert now.age_seconds(np.array([now.jiffies - 5 * now.hz], "u4"))[0] == 5.0
+
+
+def test_stripes_of_retired_are_summed(probe: Probe) -> None:
+    table = probe.tables().array("retired", writable=True)
+    labels = probe.abi.maps["retired"].max_entries
+    stripes = len(table) // labels
+    for stripe in range(stripes):
+        table["bytes"][stripe * labels + 700] = (1 << 60, stripe + 1)
+        table["flows"][stripe * labels + 700] = 1
+    total = probe.snapshot().retired
+    assert len(total) == labels
+    assert total["bytes"][700].tolist() == [stripes << 60, stripes * (stripes + 1) // 2]
+    assert total["flows"][700] == stripes
+    assert np.count_nonzero(total["flows"]) == 1
+
+
+def test_reading_a_full_table_is_cheap(probe: Probe) -> None:
+    """Well below the 30 ms that reading and adding up may take; the median of seven."""
+    times = []
+    for _ in range(7):
+        began = time.process_time()
+        probe.snapshot()
+        times.append(time.process_time() - began)
+    assert sorted(times)[3] < 0.020
+
+
+def test_snapshot_does_not_change_afterwards(probe: Probe) -> None:
+    before = probe.snapshot()
+    probe.tables().array("flow_hot", writable=True)["packets"][7] = 99
+    assert not before.hot["packets"].any()
+
+
+def test_reload_under_a_reader(probe: Probe) -> None:
+    before = probe.snapshot().info["loaded_ns"]
+    load_tables(probe, catalogues.load())
+    assert probe.snapshot().info["loaded_ns"] > before
+
+
+def test_detached_meanwhile(probe: Probe, cli: Cli) -> None:
+    snapshot = probe.snapshot()
+    cli("detach", "--all")
+    with pytest.raises(StateError, match="detached"):
+        probe.snapshot()
+    assert not snapshot.hot["tag"].any()
+
+
+def test_status_and_dump_agree(probe: Probe, cli: Cli, veth: Veth) -> None:
+    pytest.importorskip("bcc", reason="needs python3-bpfcc")
+    send(veth.left, COUNT)
+    status, dump = cli.json("status"), cli.json("dump")
+    maps = dump["maps"]
+    assert (status["schema"], dump["schema"]) == (1, 1)
+    assert sum(entry["memory"] for entry in maps.values()) == status["memory"]
+    assert maps["ports"]["entries"]["0"]["packets"] == status["interfaces"][0]["packets"]
+    counted = {name: value for name, value in status["counters"].items() if any(value.values())}
+    assert maps["counters"]["entries"] == counted
+    assert maps["slots"]["entries"]["1"]["name"] == "eth0"
+    assert maps["info"]["entries"]["0"]["flows"] == 262144
+    assert maps["labels"]["used"] == len(probe.snapshot().labels)
+
+
+def test_doctor_knows_the_interface(cli: Cli, veth: Veth) -> None:
+    space = veth.left.namespace
+    report = cli.json("doctor", "eth0", "--netns", space.name)
+    assert report["ready"] is True
+    texts = [finding["text"] for finding in report["findings"] if finding["subject"] == "eth0"]
+    assert texts[0].startswith("attach would take tc ingress + tc egress")
+    space.ip("link set eth0 down\n")
+    said = cli("doctor", "eth0", "--netns", space.name).stdout
+    assert "ip link set eth0 up" in said
+
+
+def test_doctor_without_bpffs(tmp_path: Path) -> None:
+    done = Cli(tmp_path)("doctor", check=False)
+    assert done.returncode == 1
+    assert f"mount -t bpf bpf {tmp_path}" in done.stdout

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host of an HTTP/1 request. Source: RFC 9112 sections 2.2, 3 and 5; RFC 9110 section 7.2."""
+
+from dataclasses import dataclass
+
+from tests.reference.names import server_name
+
+METHODS = (
+    b"GET",
+    b"POST",
+    b"HEAD",
+    b"PUT",
+    b"DELETE",
+    b"OPTIONS",
+    b"PATCH",
+    b"CONNECT",
+    b"TRACE",
+    # RFC 4918 and 3253: WebDAV.
+    b"PROPFIND",
+    b"PROPPATCH",
+    b"MKCOL",
+    b"COPY",
+    b"MOVE",
+    b"LOCK",
+    b"UNLOCK",
+    b"REPORT",
+)
+MAX_TARGET = 16384
+
+
+@dataclass(frozen=True)
+class Request:
+    """`host`: from the Host field, without port; None if there is none or no name in it."""
+
+    method: str
+    host: str | None
+
+
+def parse_request(stream: bytes) -> Request | None:
+    """The request that `stream` begins with, as soon as its host (or the lack of one) is certain.
+
+    None: more bytes are needed. ValueError: this is no HTTP/1 request.
+    """
+    method = _method(stream)
+    if method is None:
+        return None
+    line, found, rest = stream.partition(b"\n")
+    if not found:
+        if len(stream) > MAX_TARGET:
+            raise ValueError("a request line without an end")
+        return None
+    version = line.rstrip(b"\r").rpartition(b" ")[2]
+    if len(version) != 8 or not version.startswith(b"HTTP/1.") or not version[7:].isdigit():
+        raise ValueError("not a request line of HTTP/1")
+    while True:
+        line, found, rest = rest.partition(b"\n")
+        if not found:
+            return None
+        line = line.removesuffix(b"\r")
+        if not line:
+            return Request(method.decode(), None)
+        field, colon, value = line.partition(b":")
+        if colon and field.lower() == b"host":
+            return Request(method.decode(), host_of(value.strip(b" \t")))
+
+
+def _method(stream: bytes) -> bytes | None:
+    for method in METHODS:
+        if stream.startswith(method + b" "):
+            return method
+    if any((method + b" ").startswith(stream) for method in METHODS):
+        return None
+    raise ValueError("not a method of HTTP/1")
+
+
+def host_of(value: bytes) -> str | None:
+    """The name or address in `host[:port]`; an IPv6 address keeps its brackets."""
+    if value.startswith(b"["):
+        address, closed, _ = value.partition(b"]")
+        return server_name(address + closed) if closed else None
+    return server_name(value.partition(b":")[0])
+
+
+def is_response(stream: bytes) -> bool | None:
+    """Whether `stream` begins with an HTTP/1 status line; None: more bytes are needed."""
+    start = stream[:9]
+    pattern = (b"HTTP/1.0 ", b"HTTP/1.1 ")
+    if start in pattern:
+        return True
+    return None if any(p.startswith(start) for p in pattern) else False

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signature files: what is refused, with which line, and how layers stand above each other."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xdpprobe import catalogue, signature_file
+from xdpprobe.errors import DataError
+from xdpprobe.rules import RuleIndex
+
+Write = Callable[..., Path]
+GOOD = """\
+# comment with [[app]] in it
+[[app]]
+id = 7200
+name = "my-app"
+title = "My application"
+category = "work"
+domains = [
+    "my-app.example",  # "other.example"
+    "other.example",
+]
+exact = ["www.third.example"]
+
+[[app]]
+id = 7201
+name = "second"
+title = "Second"
+category = "video"
+exact = ['my-app.example']
+source = "vendor documentation"
+"""
+
+
+def change(old: str, new: str) -> bytes:
+    assert old in GOOD
+    return GOOD.replace(old, new, 1).encode()
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def put(data: bytes | str, name: str = "mine.toml") -> Path:
+        path = tmp_path / name
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        return path
+
+    return put
+
+
+def test_good_file(write: Write) -> None:
+    path = write(GOOD)
+    found = catalogue.load([path])
+    label = found.labels[7200]
+    assert (label.name, label.category, label.kind) == ("my-app", "work", "application")
+    index = RuleIndex(found.rules)
+    assert index.match("a.other.example") == (7200, "other.example")
+    assert index.match("my-app.example") == (7201, "=my-app.example")
+    assert index.match("www.my-app.example") == (7200, "my-app.example")
+    assert index.match("a.www.third.example") == (0, "")
+    assert found.files[-1] == path
+    assert found.entries[7201].source == "vendor documentation"
+
+
+LONG = "a" * 60 + ".com"
+MISTAKES = [
+    (change("id = 7200", "id = 511"), 3, "id: 511 is not within 512..8191"),
+    (change("id = 7200", "id = 8192"), 3, "id: 8192 is not within 512..8191"),
+    (change("id = 7200", "id = true"), 3, "id: is not a whole number"),
+    (change("id = 7200", 'id = "7200"'), 3, "id: is not a whole number"),
+    (change("id = 7200", "id = 7201"), 14, "id: 7201 of second belongs to my-app"),
+    (change("id = 7200", "id = 512"), 3, "id 512 is youtube in "),
+    (change("id = 7200\n", ""), 2, "has no 'id'"),
+    (change('"my-app"', '"My-App"'), 4, "name: 'My-App' is not 1 to 31 lower-case"),
+    (change('"my-app"', '"' + "a" * 32 + '"'), 4, "is not 1 to 31 lower-case"),
+    (change('"my-app"', '"my--app"'), 4, "in groups joined by '-'"),
+    (change('"my-app"', '""'), 4, "lower-case"),
+    (change('"second"', '"my-app"'), 15, "name: 'my-app' of my-app belongs to my-app"),
+    (change('"my-app"', '"youtube"'), 3, "youtube has id 512 in "),
+    (change('"My application"', '"a\\u001b[0m"'), 5, "printable"),
+    (change('"My application"', '"' + "x" * 41 + '"'), 5, "1 to 40 printable characters"),
+    (change('"work"', '"fun"'), 6, "category: 'fun' is not a category"),
+    (change('"work"', '["work"]'), 6, "is not a category"),
+    (change('"other.example",\n', '"Other.example",\n'), 9, "has capital letters"),
+    (change('"other.example",\n', '"*.other.example",\n'), 9, "has a wildcard"),
+    (change('"other.example",\n', '"mün.example",\n'), 9, "is not ASCII"),
+    (change('"other.example",\n', '"other.example.",\n'), 9, "is not a domain name"),
+    (change('"other.example",\n', '"other..example",\n'), 9, "is not a domain name"),
+    (change('"other.example",\n', '"-other.example",\n'), 9, "is not a domain name"),
+    (change('"other.example",\n', '"",\n'), 9, "is not a domain name"),
+    (change('"other.example",\n', '"10.0.0.1",\n'), 9, "is an address, not a name"),
+    (change('"other.example",\n', f'"{LONG}",\n'), 9, "is longer than 63 bytes"),
+    (change('"other.example",\n', '"my-app.example",\n'), 8, "stands in it twice"),
+    (change('"other.example",\n', "5,\n"), 7, "5 is not a string"),
+    (change("exact = ['my", "domains = ['my"), 18, "domains: 'my-app.example' of second belongs"),
+    (change('exact = ["www.third.example"]', "exact = []"), 11, "something in it"),
+    (change('exact = ["www.third.example"]', 'exact = "x.y"'), 11, "is not a list"),
+    (change("exact = ['my-app.example']\n", ""), 13, "neither 'domains' nor 'exact'"),
+    (change('source = "v', 'sauce = "v'), 19, "unknown key 'sauce' in [[app]]"),
+    (change("source = ", "l4 = [1]\nsource = "), 19, "unknown key 'l4' in [[app]]"),
+    (change("[[app]]\nid", "[[apps]]\nid"), 2, "unknown table or key 'apps'"),
+    (change("title = ", "title : "), 5, "is not valid TOML"),
+    (change("title = ", "name = "), 5, "is not valid TOML"),
+    (change('"vendor documentation"', '"vendor'), 19, "is not valid TOML"),
+    (change('"vendor documentation"', '"""a\n[[app]]"""'), 19, "multi-line strings"),
+    (GOOD.encode().replace(b"vendor", b"\xff"), 19, "is not UTF-8"),
+    (GOOD.encode() + b"[x]\n", 20, "unknown table or key 'x'"),
+    (b"[[protocol]]\nid = 512\n", 1, "has no 'name'"),
+]
+
+
+@pytest.mark.parametrize(("data", "line", "why"), MISTAKES)
+def test_mistake_with_line(write: Write, data: bytes, line: int, why: str) -> None:
+    path = write(data)
+    with pytest.raises(DataError) as caught:
+        catalogue.load([path])
+    assert caught.value.where == f"{path}:{line}"
+    assert why in caught.value.why
+    assert "\n" not in str(caught.value)
+
+
+PROTOCOL = '[[protocol]]\nid = 400\nname = "p"\ntitle = "P"\ncategory = "network"\nl4 = %s\n'
+
+
+@pytest.mark.parametrize(
+    ("l4", "why"),
+    [
+        ("[256]", "is not an IP protocol number"),
+        ("[true]", "is not an IP protocol number"),
+        ("[6]", "TCP or UDP"),
+        ("[200, 200]", "twice"),
+    ],
+)
+def test_l4_mistakes(write: Write, l4: str, why: str) -> None:
+    path = write(PROTOCOL % l4)
+    with pytest.raises(DataError, match=re.escape(f"{path}:6: l4: ")) as caught:
+        catalogue.load([path])
+    assert why in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"app = 5\n", "not written as [[app]] tables"),
+        (b"app = [{id = 7200}]\n", "not written as [[app]] tables"),
+        (b"[app]\nid = 7200\n", "not written as [[app]] tables"),
+        (b"x = " + b"[" * 5000, "too deep"),
+        (b"x = " + b"9" * 5000, "too long"),
+        (b"#" * ((1 << 20) + 1), "is larger than 1048576 bytes"),
+    ],
+)
+def test_mistake_of_the_whole_file(write: Write, data: bytes, why: str) -> None:
+    path = write(data)
+    with pytest.raises(DataError) as caught:
+        catalogue.load([path])
+    assert caught.value.where == str(path)
+    assert why in caught.value.why
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe.toml")
+    nested = tmp_path / "nested"
+    (nested / "inner.toml").mkdir(parents=True)
+    dangling = tmp_path / "dangling"
+    dangling.mkdir()
+    (dangling / "a.toml").symlink_to("nowhere")
+    for path, why in [
+        (tmp_path / "missing", "does not exist"),
+        (tmp_path / "empty", "holds no .toml file"),
+        (tmp_path / "pipe.toml", "is no regular file"),
+        (nested, "irectory"),
+        (dangling, "No such file"),
+    ]:
+        with pytest.raises(DataError, match=why):
+            catalogue.load([path])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_file(write: Write) -> None:
+    path = write(GOOD)
+    path.chmod(0)
+    with pytest.raises(DataError, match="Permission denied"):
+        catalogue.load([path])
+
+
+def app(number: int, name: str, domain: str) -> str:
+    return (
+        f'[[app]]\nid = {number}\nname = "{name}"\ntitle = "T"\ncategory = "work"\n'
+        f'domains = ["{domain}"]\n'
+    )
+
+
+def test_later_layer_redefines_an_app(write: Write) -> None:
+    shipped = catalogue.load().entries[512]
+    found = catalogue.load([write(app(512, shipped.name, "tube.example"))])
+    index = RuleIndex(found.rules)
+    assert index.match("tube.example")[0] == 512
+    assert index.match(shipped.domains[0])[0] != 512
+    assert found.labels[512].category == "work"
+
+
+def test_later_layer_takes_a_domain_over(write: Write) -> None:
+    first = write(app(7300, "first", "mine.example"), "1.toml")
+    second = write(app(7301, "second", "mine.example"), "2.toml")
+    assert RuleIndex(catalogue.load([first, second]).rules).match("mine.example")[0] == 7301
+    assert RuleIndex(catalogue.load([second, first]).rules).match("mine.example")[0] == 7300
+    with pytest.raises(DataError, match=re.escape(f"already ({first}:6)")):
+        catalogue.load([first.parent])  # one layer: nobody stands above
+
+
+def test_hidden_files_are_left_alone(write: Write) -> None:
+    path = write(GOOD)
+    write("broken", ".#mine.toml")
+    assert catalogue.load([path.parent]).files[-1] == path
+
+
+def test_later_layer_takes_an_ip_protocol_over(write: Write) -> None:
+    assert catalogue.load([write(PROTOCOL % "[47, 200]")]).l4[47] == 400
+    assert catalogue.load().l4[47] != 400
+
+
+def test_digest_depends_on_names_and_contents(write: Write) -> None:
+    first = catalogue.load([write(GOOD, "a.toml")]).digest
+    assert len(first) == 32
+    assert first == catalogue.load([write(GOOD, "a.toml")]).digest
+    assert first != catalogue.load([write(GOOD, "b.toml")]).digest
+    assert first != catalogue.load([write(GOOD + "#", "a.toml")]).digest
+
+
+def test_rule_limit(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "RULE_LIMIT", len(catalogue.load().rules) + 2)
+    with pytest.raises(DataError, match="domains in all"):
+        catalogue.load([write(GOOD)])
+
+
+def test_protocols_must_be_the_data_planes(write: Write) -> None:
+    found = catalogue.load()
+    catalogue.verify_protocols(found, {"PROTOCOL_UNKNOWN": 0, "PROTOCOL_TLS": 1})
+    with pytest.raises(DataError, match="protocol 1 is dns, not tls"):
+        catalogue.verify_protocols(found, {"PROTOCOL_DNS": 1})
+    with pytest.raises(DataError, match=r"protocol 499 \(new\) is defined in no file"):
+        catalogue.verify_protocols(found, {"PROTOCOL_NEW": 499})
+
+
+@given(st.data())
+def test_damaged_files_end_in_data_error(data: st.DataObject) -> None:
+    """Bytes deleted, doubled or replaced anywhere: entries or a DataError, nothing else."""
+    raw = bytearray(GOOD.encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        length = data.draw(st.integers(0, 12))
+        raw[at : at + length] = data.draw(st.binary(max_size=6) | st.just(bytes(raw[at : at + 20])))
+        if not raw:
+            break
+    path = Path("damaged.toml")
+    try:
+        signature_file.parse(path, bytes(raw))
+        return
+    except DataError as error:
+        mistake = error
+    assert mistake.where.startswith("damaged.toml")
+    assert "\n" not in str(mistake)

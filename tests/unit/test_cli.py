@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line itself: commands found, mistakes in one line, pipes that close."""
+
+import subprocess
+import sys
+
+import pytest
+
+from xdpprobe import cli
+from xdpprobe.version import VERSION
+
+COMMAND = [sys.executable, "-m", "xdpprobe"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"xdpprobe {VERSION}\n"
+
+
+@pytest.mark.parametrize("command", cli.command_names())
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    done = run(command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "example" in done.stdout
+    assert f"xdpprobe {command}" in done.stdout
+    assert "--bpffs" in done.stdout
+
+
+def test_help_lists_every_command() -> None:
+    text = run("--help").stdout
+    for command in cli.command_names():
+        assert f"\n    {command}" in text
+
+
+def test_without_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    assert "commands:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["atach", "eth0"], ["attach"], ["status", "--yaml"], ["--bpffs"], ["detach", "-x"]],
+)
+def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("xdpprobe: ")
+    assert said.err.count("\n") == 1
+    assert "--help" in said.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--bpffs", "/nowhere/at/all", "status"],
+        ["status", "--bpffs", "/nowhere/at/all"],
+        ["--bpffs", "/somewhere", "status", "--bpffs=/nowhere/at/all"],
+    ],
+)
+def test_bpffs_before_and_after(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert cli.main(arguments) == 1
+    assert "/nowhere/at/all" in capsys.readouterr().err
+
+
+def test_a_pipe_that_closes_is_no_error() -> None:
+    line = " ".join([*COMMAND, "completion", "bash"])
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line} | head -c 1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_interrupt_is_silent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run", interrupted)
+    assert cli.main(["status"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_knows_the_commands(shell: str) -> None:
+    script = run("completion", shell).stdout
+    for word in ("attach", "--bpffs", "--direction"):
+        assert word.removeprefix("--") in script
+
+
+def test_bash_takes_the_completion_script() -> None:
+    script = run("completion", "bash").stdout
+    done = subprocess.run(
+        ["bash", "-n"], input=script, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

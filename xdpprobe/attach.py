@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attaches the probe to interfaces, or updates it there, and leaves: no process stays.
+
+Whatever fails, everything made on the way is undone, in the reverse order, and what ran before
+runs on. What is pinned where: `pins.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xdpprobe import catalogue as catalogues
+from xdpprobe import detach, kernel, netdev, netns, privileges
+from xdpprobe.abi import Abi, load_abi
+from xdpprobe.catalogue import Catalogue
+from xdpprobe.errors import StateError, UsageError
+from xdpprobe.hooks import Plan, choose
+from xdpprobe.instance import Instance, Slot
+from xdpprobe.memory import MapMemory
+from xdpprobe.netdev import Interface
+from xdpprobe.pins import DEFAULT, Pins
+from xdpprobe.placement import Placement
+from xdpprobe.running import Code, adopt, begin, shapes_fit
+from xdpprobe.settings import Settings
+
+
+@dataclass(frozen=True)
+class Attached:
+    """One interface. updated: it was attached before. merged: skb mode sees merged packets."""
+
+    interface: str
+    hooks: str
+    why: str
+    updated: bool
+    merged: bool
+
+
+@dataclass
+class Outcome:
+    """What an attach did. rules: name rules in force. memory: kernel memory a map, bytes."""
+
+    attached: list[Attached] = field(default_factory=list)
+    settings: Settings = field(default_factory=Settings)
+    rules: int = 0
+    memory: list[MapMemory] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Request:
+    hook: str | None
+    mode: str | None
+    direction: str | None
+    space: netns.Namespace
+
+    def plan(self, interface: Interface) -> Plan:
+        return choose(interface, self.hook or "auto", self.mode, self.direction or "both")
+
+    def fits(self, slot: Slot, interface: Interface) -> bool:
+        """Whether an attached interface is attached as asked; what was not asked fits."""
+        if self.hook is None and self.mode is None and self.direction is None:
+            return True
+        plan: Plan | None = self.plan(interface)
+        while plan is not None:
+            if set(plan.hooks) == set(slot.hooks) and plan.mode == slot.mode:
+                return True
+            plan = plan.fallback
+        return False
+
+
+def attach(
+    interfaces: Sequence[str],
+    *,
+    bpffs: Path = DEFAULT,
+    hook: str | None = None,
+    mode: str | None = None,
+    direction: str | None = None,
+    netns_name: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    signatures: Sequence[Path] | None = None,
+    path: Path | None = None,
+) -> Outcome:
+    """Attaches to every interface named, or to none; one that is attached is updated in place.
+
+    hook: "auto" (None), "xdp" or "tc". mode: "native" or "skb". direction: "both" (None),
+    "ingress" or "egress". netns_name: network namespace of the interfaces. options: fields of
+    `Settings` that are to differ from the running probe's, or from the defaults. signatures:
+    directories above the shipped one. path: another BPF object.
+
+    Raises UsageError, PrivilegeError, StateError, DataError or KernelError; nothing has changed
+    then.
+    """
+    if not interfaces:
+        raise UsageError("name an interface to attach to", "`ip -br link` lists them")
+    Settings(**(options or {}))  # values out of range: before anything is done
+    privileges.require("cannot attach")
+    kernel.require()
+    abi = load_abi(path)
+    catalogue = catalogues.load(signatures)
+    request = _Request(hook, mode, direction, netns.named(netns_name))
+    with netns.entered(request.space):
+        found = [netdev.look_up(name) for name in dict.fromkeys(interfaces)]
+        for interface in found:
+            request.plan(interface)  # options that exclude each other: before anything is done
+    pins = Pins(bpffs, abi.hash)
+    with pins.lock():
+        _refuse_other_versions(pins)
+        with ExitStack() as undo:
+            outcome = _Attach(abi, pins, request, catalogue, undo).run(
+                found, options or {}, signatures is not None
+            )
+            undo.pop_all()
+    return outcome
+
+
+def _refuse_other_versions(pins: Pins) -> None:
+    others = pins.other_versions()
+    if others:
+        raise StateError(
+            f"a probe of another xdpprobe version is attached ({others[0]})",
+            "`xdpprobe detach --all` removes it",
+        )
+
+
+class _Attach:
+    """One attach, under the lock; `undo` gets a callback for every step taken."""
+
+    def __init__(
+        self, abi: Abi, pins: Pins, request: _Request, catalogue: Catalogue, undo: ExitStack
+    ) -> None:
+        self._abi = abi
+        self._pins = pins
+        self._request = request
+        self._catalogue = catalogue
+        self._undo = undo
+
+    def run(self, found: list[Interface], options: Mapping[str, Any], reload: bool) -> Outcome:
+        with ExitStack() as closing:
+            instance = closing.enter_context(Instance(self._pins, self._abi))
+            kept, running = self._prune(instance, options)
+            updates = {i.index: slot for i in found for slot in running if self._same(slot, i)}
+            for interface in found:
+                self._check(interface, updates.get(interface.index))
+            stages = self._stages(found, updates)
+            if kept:
+                whole = len(updates) == len(running)
+                code = adopt(instance, options, self._catalogue, stages, whole)
+            else:
+                code = begin(instance, options, self._catalogue, stages, self._undo)
+            closing.callback(code.close)
+            placement = Placement(instance, code, self._request.space, self._undo)
+            attached = [
+                self._one(placement, interface, updates.get(interface.index)) for interface in found
+            ]
+            if kept and (updates or reload or not running):
+                instance.tables().load(self._catalogue)
+            code.record(instance)
+            placement.commit()
+            return self._outcome(instance, code, attached)
+
+    def _prune(self, instance: Instance, options: Mapping[str, Any]) -> tuple[bool, list[Slot]]:
+        """Clears away what is left of interfaces that are gone.
+
+        Returns whether there are tables to go on with, and the slots that are attached. Tables
+        whose interfaces are all gone are kept, with their totals, if they fit the options.
+        """
+        if not self._pins.exists():
+            return False, []
+        slots = instance.slots() if instance.complete() else []
+        running = [slot for slot in slots if detach.live(instance, slot)]
+        for slot in slots:
+            if slot not in running:
+                detach.remove_slot(instance, slot)
+        if running or (instance.complete() and shapes_fit(instance.settings(), options)):
+            return True, running
+        instance.close()
+        self._pins.remove(self._pins.path)
+        return False, []
+
+    def _stages(self, found: list[Interface], updates: Mapping[int, Slot]) -> set[str]:
+        """The PROG_ARRAYs that the interfaces' programs may call into."""
+        hooks = {hook for slot in updates.values() for hook in slot.hooks}
+        for interface in found:
+            plan = None if interface.index in updates else self._request.plan(interface)
+            while plan is not None:
+                hooks.update(plan.hooks)
+                plan = plan.fallback
+        return {hook.stages for hook in hooks}
+
+    def _same(self, slot: Slot, interface: Interface) -> bool:
+        return slot.ifindex == interface.index and slot.netns == self._request.space.inode
+
+    def _check(self, interface: Interface, slot: Slot | None) -> None:
+        if slot is not None and not self._request.fits(slot, interface):
+            as_it_is = Plan(slot.hooks, slot.mode, "").text
+            raise StateError(
+                f"{interface.name} is attached otherwise ({as_it_is})",
+                f"`xdpprobe detach {interface.name}` first",
+            )
+
+    def _one(self, placement: Placement, interface: Interface, slot: Slot | None) -> Attached:
+        with netns.entered(self._request.space):
+            if slot is not None:
+                plan = placement.update(slot, interface)
+            else:
+                plan = placement.create(interface, self._request.plan(interface))
+        return Attached(interface.name, plan.text, plan.why, slot is not None, plan.mode == "skb")
+
+    def _outcome(self, instance: Instance, code: Code, attached: list[Attached]) -> Outcome:
+        rules = int(instance.tables().read("info")["rules"])
+        return Outcome(attached, code.settings, rules, instance.memory())

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All signature files together: what a label number means, and which names belong to it.
+
+The shipped files come first, then what the user adds. The catalogue is made whole or not at all:
+a mistake anywhere raises one DataError, so that running tables are never replaced by half of what
+was meant.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xdpprobe import signature_file
+from xdpprobe.errors import DataError
+from xdpprobe.rules import NameRule
+from xdpprobe.signature_file import Entry
+from xdpprobe.snapshot import Label
+
+SHIPPED = Path(__file__).parent / "signatures"
+RULE_LIMIT = 200_000
+_KIND = {"protocol": "protocol", "app": "application"}
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What the signature files say, checked.
+
+    labels: label id -> label, as `snapshot.Snapshot` has it. rules: for `rules.compile_rules`.
+    l4: IP protocol number -> label id. digest: SHA-256 over the files' names and contents.
+    files: as read, in order. entries: label id -> the definition in force.
+    """
+
+    labels: dict[int, Label]
+    rules: list[NameRule]
+    l4: dict[int, int]
+    digest: bytes
+    files: tuple[Path, ...]
+    entries: dict[int, Entry]
+
+
+def load(directories: Sequence[Path] | None = None) -> Catalogue:
+    """The shipped files and, above them, each of `directories` (or single files) in turn.
+
+    What stands later may redefine an earlier entry (same name and id) or take a domain over.
+    Raises DataError with file, line and reason.
+    """
+    layers = [_layer(path) for path in (SHIPPED, *(directories or ()))]
+    digest = hashlib.sha256()
+    merged = _Merged()
+    for files in layers:
+        entries = []
+        for path in files:
+            data = signature_file.read(path)
+            digest.update(b"%d %s %d\n" % (len(path.name), path.name.encode(), len(data)) + data)
+            entries += signature_file.parse(path, data)
+        merged.add(entries)
+    return Catalogue(
+        labels={
+            entry.id: Label(entry.id, entry.name, entry.category, _KIND[entry.kind])
+            for entry in merged.by_id.values()
+        },
+        rules=merged.rules(),
+        l4={number: entry.id for entry in merged.by_id.values() for number in entry.l4},
+        digest=digest.digest(),
+        files=tuple(path for files in layers for path in files),
+        entries=dict(sorted(merged.by_id.items())),
+    )
+
+
+def verify_protocols(catalogue: Catalogue, enum: Mapping[str, int]) -> None:
+    """Raise DataError unless the files call the data plane's own protocols what it means by them.
+
+    enum: `enum protocol` of bpf/abi.h, e.g. {"PROTOCOL_TLS": 1}.
+    """
+    for constant, number in enum.items():
+        name = constant.removeprefix("PROTOCOL_").lower().replace("_", "-")
+        if number == 0:
+            continue
+        entry = catalogue.entries.get(number)
+        if entry is None:
+            raise DataError("signatures", f"protocol {number} ({name}) is defined in no file")
+        if entry.name != name:
+            raise DataError(entry.where("id"), f"protocol {number} is {name}, not {entry.name}")
+
+
+def _layer(path: Path) -> list[Path]:
+    """The files of a directory, by name; or the one file."""
+    if not path.exists():
+        raise DataError(str(path), "does not exist", "name a directory with .toml files, or a file")
+    if not path.is_dir():
+        return [path]
+    try:
+        files = sorted(p for p in path.iterdir() if p.suffix == ".toml" and p.name[0] != ".")
+    except OSError as error:
+        raise DataError(str(path), error.strerror or "cannot be read") from error
+    if not files:
+        raise DataError(str(path), "holds no .toml file", "name the directory of the signatures")
+    return files
+
+
+class _Merged:
+    """Entries of the layers added so far; every index is by what must be used once."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[int, Entry] = {}
+        self._by_name: dict[tuple[str, str], Entry] = {}
+        self._domains: dict[tuple[str, bool], Entry] = {}
+        self._l4: dict[int, Entry] = {}
+
+    def add(self, entries: list[Entry]) -> None:
+        """Put a layer above those that are there; within a layer nothing may stand twice."""
+        new = _Merged()
+        for entry in entries:
+            new._insert(entry)
+        for entry in entries:
+            self._check_against_lower(entry)
+        redefined = {self.by_id[entry.id] for entry in entries if entry.id in self.by_id}
+        self._domains = {k: e for k, e in self._domains.items() if e not in redefined}
+        self._l4 = {k: e for k, e in self._l4.items() if e not in redefined}
+        self.by_id |= new.by_id
+        self._by_name |= new._by_name
+        self._domains |= new._domains
+        self._l4 |= new._l4
+        if len(self._domains) > RULE_LIMIT:
+            raise DataError(
+                entries[-1].where(), f"more than {RULE_LIMIT} domains in all", "load fewer files"
+            )
+
+    def rules(self) -> list[NameRule]:
+        return [NameRule(name, entry.id, exact) for (name, exact), entry in self._domains.items()]
+
+    def _insert(self, entry: Entry) -> None:
+        if (other := self.by_id.setdefault(entry.id, entry)) is not entry:
+            raise _twice(entry, "id", entry.id, other)
+        key = (entry.kind, entry.name)
+        if (other := self._by_name.setdefault(key, entry)) is not entry:
+            raise _twice(entry, "name", entry.name, other)
+        for exact, domains in ((False, entry.domains), (True, entry.exact)):
+            for domain in domains:
+                if (other := self._domains.setdefault((domain, exact), entry)) is not entry:
+                    raise _twice(entry, "exact" if exact else "domains", domain, other)
+        for number in entry.l4:
+            if (other := self._l4.setdefault(number, entry)) is not entry:
+                raise _twice(entry, "l4", number, other)
+
+    def _check_against_lower(self, entry: Entry) -> None:
+        """Numbers never change their meaning: counters of running probes carry them."""
+        same_id = self.by_id.get(entry.id)
+        same_name = self._by_name.get((entry.kind, entry.name))
+        if same_id and same_id is not same_name:
+            raise DataError(
+                entry.where("id"),
+                f"id {entry.id} is {same_id.name} in {same_id.where()}",
+                "take another number (7168..8191 are yours)",
+            )
+        if same_name and same_name.id != entry.id:
+            raise DataError(
+                entry.where("id"),
+                f"{entry.name} has id {same_name.id} in {same_name.where()}",
+                "keep that number to redefine it, or choose another name",
+            )
+
+
+def _twice(entry: Entry, key: str, value: object, other: Entry) -> DataError:
+    owner = f"{other.name} already ({other.where(key, value)})"
+    return DataError(
+        entry.where(key, value), f"{key}: {value!r} of {entry.name} belongs to {owner}"
+    )

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`xdpprobe status`: what is attached, how full the tables are, what was lost."""
+
+import argparse
+import json
+import time
+from typing import Any
+
+_DESCRIPTION = """\
+Shows the attached interfaces, table use, kernel memory, and every counter that is not zero: what
+belongs to no flow (reason), what could not be done (loss), and what is good to know (info).
+Exit code 1 when nothing is attached.
+
+JSON: schema 1; times are Unix times in seconds, sizes bytes, [ingress, egress] in lists."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser(
+        "status",
+        help="what is attached, table use, losses",
+        description=_DESCRIPTION,
+        epilog="example:\n  xdpprobe status --json | jq .flows",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object, schema 1")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the status."""
+    from xdpprobe.status import report
+
+    found = report(args.bpffs)
+    if args.json:
+        print(json.dumps(found, indent=2))
+    else:
+        _print(found)
+    return 0 if found["attached"] else 1
+
+
+def _print(found: dict[str, Any]) -> None:
+    for version in found["other_versions"]:
+        print(
+            f"a probe of another xdpprobe version is attached ({version}); "
+            "`xdpprobe detach --all` removes it"
+        )
+    if not found["attached"]:
+        print(f"nothing is attached (under {found['bpffs']})")
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    console.print(_interfaces(found["interfaces"]))
+    for name, text in _facts(found):
+        console.print(f"{name:<12} {text}", soft_wrap=True)
+    for kind in ("reason", "loss", "info"):
+        _counters(console, found["counters"], kind)
+
+
+def _interfaces(interfaces: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("INTERFACE", "HOOKS", "STATE", "SINCE"):
+        table.add_column(column, overflow="fold")
+    for column in ("PACKETS IN", "OUT"):
+        table.add_column(column, justify="right")
+    for entry in interfaces:
+        name = entry["interface"] + (f"@{entry['netns']}" if entry["netns"] else "")
+        mode = f" ({entry['mode']})" if entry["mode"] else ""
+        state = entry["state"]
+        if entry["name_now"] not in (None, entry["interface"]):
+            state += f", now {entry['name_now']}"
+        table.add_row(
+            name,
+            " + ".join(entry["hooks"]) + mode,
+            Text(state, style="" if state == "up" else "bold yellow"),
+            _ago(entry["since"]),
+            *(str(number) for number in entry["packets"]),
+        )
+    return table
+
+
+def _ago(moment: float) -> str:
+    seconds = max(int(time.time() - moment), 0)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
+    from xdpprobe.memory import megabytes
+
+    flows, names = found["flows"], found["names"]
+    settings = found["settings"]
+    share = 100 * flows["used"] / flows["capacity"]
+    return [
+        (
+            "flows",
+            f"{flows['used']} of {flows['capacity']} ({share:.1f} %): {flows['established']} "
+            f"established, {flows['new']} new, {flows['closed']} closed",
+        ),
+        ("names", f"{names['used']} of {names['capacity']}"),
+        (
+            "signatures",
+            f"{found['rules']} name rules, digest {found['signatures'][:12]}, "
+            f"loaded {_ago(found['signatures_loaded'])}",
+        ),
+        ("memory", f"{megabytes(found['memory'])} in the kernel"),
+        (
+            "idle after",
+            f"{settings['idle_new']:g} s new, {settings['idle_established']:g} s established, "
+            f"{settings['idle_closed']:g} s closed",
+        ),
+        ("privacy", f"names {'kept' if settings['privacy'] == 'none' else settings['privacy']}"),
+        ("readers", str(found["readers"])),
+        ("version", f"xdpprobe {found['version']}, layout {found['abi']}"),
+    ]
+
+
+def _counters(console: Any, counters: dict[str, dict[str, int]], kind: str) -> None:
+    shown = {
+        name.removeprefix(f"{kind}_"): value["packets"]
+        for name, value in counters.items()
+        if name.startswith(f"{kind}_") and value["packets"]
+    }
+    text = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in shown.items())
+    style = "bold red" if kind == "loss" and shown else ""
+    console.print(f"{kind:<12} {text or 'none'}", style=style, soft_wrap=True)

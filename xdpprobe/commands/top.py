@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`xdpprobe top`: what uses the link now, live, once, or as JSON a line an interval."""
+
+import argparse
+import os
+import sys
+import time
+from typing import Any
+
+from xdpprobe.errors import ProbeError, UsageError
+from xdpprobe.filter import Filter
+from xdpprobe.probe import Probe
+from xdpprobe.views import report
+from xdpprobe.views.top_model import VIEWS, Model, Source, to_json
+
+_DESCRIPTION = """\
+Rates and totals by application, with the most active hosts and server names. UP is what the
+initiators of the flows sent. FLOWS are those in the table; BYTES count since the probe was attached
+(applications) or since the flow began (all else). Keys: ? shows them.
+
+--once prints one table, --json one JSON object a line for each interval:
+{"schema": 1, "time": ISO 8601, "seconds": measured over, "interfaces": [names],
+"bytes_per_second": [up, down], "packets_per_second": n, "flows": in the table, "capacity": n,
+"losses": n, "apps": [{"app": name, "category": word, "flows": n, "bytes_per_second": [up, down],
+"bytes": [up, down]}, ...], "hosts": [{"host": address, "app": name, ...}], "names": [...]}
+with every application and the 10 most active hosts and names."""
+_PANEL = 10
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser(
+        "top",
+        help="what uses the link now",
+        description=_DESCRIPTION,
+        epilog="examples:\n  xdpprobe top --filter 'not cat:ads'\n"
+        "  xdpprobe top --json --count 10 --interval 5",
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--once", action="store_true", help="print one table after one interval")
+    output.add_argument("--json", action="store_true", help="print a JSON object each interval")
+    parser.add_argument(
+        "--count", type=report.natural, metavar="N", help="with --json: stop after N (0: never)"
+    )
+    parser.add_argument(
+        "--interval", type=_interval, default=1.0, metavar="SECONDS", help="0.1 to 3600, default 1"
+    )
+    parser.add_argument("--view", choices=list(VIEWS), default="apps", help="what to show first")
+    parser.add_argument("--sort", choices=VIEWS["apps"], default="rate", help="sort key")
+    parser.add_argument("--reverse", action="store_true", help="the other way round")
+    parser.add_argument(
+        "--limit", type=report.natural, default=20, metavar="N", help="rows of --once, default 20"
+    )
+    parser.add_argument("--bytes", action="store_true", help="bytes a second instead of bits")
+    report.add_filter(parser)
+    parser.set_defaults(run=run)
+
+
+def _interval(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Shows the view, or prints."""
+    if args.sort not in VIEWS[args.view]:
+        raise UsageError(
+            f"the view {args.view} has no sort key {args.sort}",
+            f"it has {', '.join(VIEWS[args.view])}",
+        )
+    if args.count is not None and not args.json:
+        raise UsageError("--count belongs to --json", "add --json, or leave --count out")
+    live = not (args.once or args.json)
+    # Textual draws on standard error, so that all three have to be the terminal.
+    if live and not all(os.isatty(number) for number in (0, 1, 2)):
+        raise UsageError("top needs a terminal", "in a pipe use --once or --json")
+    wanted = report.parse_filter(args.filter)
+    with Probe.open(args.bpffs) as probe:
+        if wanted is not None:
+            report.checked(wanted, probe.snapshot())
+        return show(args, probe.snapshot, wanted)
+
+
+def show(args: argparse.Namespace, source: Source, wanted: Filter | None) -> int:
+    """What the arguments ask for, from any source of snapshots."""
+    if args.json:
+        return _json(args, source, wanted)
+    if args.once:
+        return _once(args, source, wanted)
+    # Textual takes 0.2 s to import; the printing forms need none of it.
+    from xdpprobe.views.top_app import TopApp
+    from xdpprobe.views.top_screen import State
+
+    state = State(
+        view=args.view,
+        sort=args.sort,
+        reverse=args.reverse,
+        bits=not args.bytes,
+        interval=args.interval,
+        filter=args.filter or "",
+    )
+    error: ProbeError | None = TopApp(source, state, wanted).run(mouse=False)
+    if error is not None:
+        raise error
+    return 0
+
+
+def _json(args: argparse.Namespace, source: Source, wanted: Filter | None) -> int:
+    model = Model(wanted)
+    model.update(source)
+    due = time.monotonic()
+    left = args.count or -1
+    while left:
+        due = max(due + args.interval, time.monotonic())
+        time.sleep(max(due - time.monotonic(), 0))
+        model.update(source)
+        frame = model.frame("apps", args.sort, args.reverse, (0, sys.maxsize), _PANEL)
+        sys.stdout.write(report.compact(to_json(frame)) + "\n")
+        sys.stdout.flush()
+        left -= 1
+    return 0
+
+
+def _once(args: argparse.Namespace, source: Source, wanted: Filter | None) -> int:
+    from xdpprobe.views.top_screen import State, plain
+
+    model = Model(wanted)
+    model.update(source)
+    time.sleep(args.interval)
+    model.update(source)
+    rows = (0, args.limit or 10**6)
+    frame = model.frame(args.view, args.sort, args.reverse, rows, _PANEL // 2)
+    state = State(
+        view=args.view,
+        sort=args.sort,
+        reverse=args.reverse,
+        bits=not args.bytes,
+        interval=args.interval,
+    )
+    out = report.console()
+    out.print(plain(frame, state, out.width))
+    return 0

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records as the data plane writes them: a flow got its name, ended, or was pushed out.
+
+Each reader brings a ring buffer of its own, puts it into a free element of `readers` and sets its
+bit in `control`. It pins the ring under `readers/` with its process number and start time in the
+name, so that the next reader can tell the element of one that was killed.
+"""
+
+import ctypes as c
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xdpprobe import syscall
+from xdpprobe.abi import RINGBUF
+from xdpprobe.errors import KernelError, StateError
+from xdpprobe.instance import Instance
+from xdpprobe.libbpf import library
+from xdpprobe.probe import Probe
+
+RING_BYTES = 1 << 20
+_SAMPLE = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_void_p, c.c_size_t)
+
+
+def _start_time(process: int) -> int | None:
+    """Ticks after boot at which a process began, None when there is none: proc(5), field 22."""
+    try:
+        data = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return None
+    return int(data.rpartition(")")[2].split()[19])
+
+
+def _directory(instance: Instance) -> Path:
+    return instance.pins.path / "readers"
+
+
+def _pin_name(element: int) -> str:
+    return f"{element}_{os.getpid()}_{_start_time(os.getpid())}"
+
+
+def _set_bit(instance: Instance, element: int, on: bool) -> None:
+    control = instance.tables().array("control", writable=True)
+    bits = int(control["readers"][0])
+    control["readers"][0] = bits | 1 << element if on else bits & ~(1 << element)
+
+
+def _release(instance: Instance, element: int, pin: Path) -> None:
+    """Gives an element back; the data plane stops writing first."""
+    _set_bit(instance, element, False)
+    syscall.delete(instance.map_fd("readers"), element)
+    pin.unlink(missing_ok=True)
+
+
+def _reclaim(instance: Instance) -> set[int]:
+    """Frees the elements of readers that died; returns those in use."""
+    used = set()
+    for pin in _directory(instance).iterdir():
+        element, process, began = (int(part) for part in pin.name.split("_"))
+        if _start_time(process) == began:
+            used.add(element)
+        else:
+            _release(instance, element, pin)
+    return used
+
+
+@contextmanager
+def _ring(instance: Instance, size: int) -> Iterator[int]:
+    """A ring in a free element; yields its descriptor. Raises StateError when all are taken."""
+    pins = instance.pins
+    fd = syscall.create_map(RINGBUF, "reader", 0, 0, size)
+    try:
+        with pins.lock():
+            pins.make_directory(_directory(instance))
+            used = _reclaim(instance)
+            limit = instance.abi.maps["readers"].max_entries
+            free = [element for element in range(limit) if element not in used]
+            if not free:
+                raise StateError(
+                    f"{limit} readers follow the probe, and that is the limit", "end one of them"
+                )
+            element = free[0]
+            pin = _directory(instance) / _pin_name(element)
+            syscall.pin(fd, pin)
+            value = fd.to_bytes(4, "little")
+            syscall.update(instance.map_fd("readers"), element, value, "cannot add a reader")
+            _set_bit(instance, element, True)
+        try:
+            yield fd
+        finally:
+            # Not under a lock that might have to be waited for at Ctrl-C: the bit and the
+            # element are this reader's own, and the pin's name tells the rest.
+            if pin.exists():
+                with pins.lock():
+                    _release(instance, element, pin)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def followed(probe: Probe, size: int = RING_BYTES) -> Iterator[Iterator[npt.NDArray[Any]]]:
+    """Opens a ring of `size` bytes (a power of two); yields an endless iterator over records.
+
+    Every item is an array of struct flow_record, in order, perhaps empty (after a quarter of a
+    second without any). On leaving, the ring is given back. Raises StateError when four readers
+    follow already, or, while iterating, when the probe is detached.
+    """
+    dtype = probe.abi.dtype("flow_record")
+    received: list[bytes] = []
+
+    def keep(_context: int, data: int, length: int) -> int:
+        received.append(c.string_at(data, min(length, dtype.itemsize)))
+        return 0
+
+    callback = _SAMPLE(keep)
+    with ExitStack() as stack:
+        fd = stack.enter_context(_ring(probe.instance, size))
+        handle = library().ring_buffer__new(fd, c.cast(callback, c.c_void_p), None, None)
+        if not handle:
+            raise KernelError("cannot read a ring buffer", c.get_errno())
+        stack.callback(library().ring_buffer__free, handle)
+        yield _batches(probe, handle, received, dtype)
+
+
+def _batches(
+    probe: Probe, handle: int, received: list[bytes], dtype: np.dtype[Any]
+) -> Iterator[npt.NDArray[Any]]:
+    while True:
+        result = library().ring_buffer__poll(handle, 250)
+        if result < 0 and result != -errno.EINTR:
+            raise KernelError("cannot read a ring buffer", -result)
+        data = b"".join(record for record in received if len(record) == dtype.itemsize)
+        received.clear()
+        if not data and not probe.instance.pins.exists():
+            raise StateError("the probe was detached", "attach again: xdpprobe attach IFACE")
+        yield np.frombuffer(data, dtype)
+
+
+def follow(probe: Probe, size: int = RING_BYTES) -> Iterator[npt.NDArray[Any]]:
+    """`followed` as a plain generator: close it, or exhaust the process, to give the ring back."""
+    with followed(probe, size) as batches:
+        yield from batches

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A probe as it is pinned: its maps by name, its slots, its settings. For attach and readers."""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from xdpprobe import memory, syscall
+from xdpprobe.abi import PROG_ARRAY, Abi
+from xdpprobe.errors import ProbeError, StateError
+from xdpprobe.hooks import Hook, hooks_of
+from xdpprobe.libbpf import possible_cpus
+from xdpprobe.memory import MapMemory
+from xdpprobe.pins import Pins, pinned
+from xdpprobe.settings import PRIVACY, Settings
+from xdpprobe.tables import Tables, text
+
+Array = npt.NDArray[Any]
+
+
+class Slot:
+    """What is attached to one interface, as recorded."""
+
+    def __init__(self, number: int, record: Array) -> None:
+        self.number = number
+        self.ifindex = int(record["ifindex"])
+        self.bits = int(record["hook"])
+        self.hooks = hooks_of(self.bits)
+        self.mode = {1: "native", 2: "skb"}.get(int(record["mode"]), "")
+        self.since_ns = int(record["since_ns"])
+        self.netns = int(record["netns"])
+        self.name = text(record["name"])
+        self.netns_name = text(record["netns_name"])
+
+
+class Instance:
+    """The pinned maps, opened when first asked for; a context manager.
+
+    Raises StateError on opening one that is not there.
+    """
+
+    def __init__(self, pins: Pins, abi: Abi) -> None:
+        self.pins = pins
+        self.abi = abi
+        self._fds: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the descriptors; arrays that are mapped stay valid."""
+        while self._fds:
+            os.close(self._fds.popitem()[1])
+
+    def map_fd(self, name: str) -> int:
+        """Descriptor of a pinned map; valid until close()."""
+        if name not in self._fds:
+            fd = pinned(self.pins.map(name))
+            if fd is None:
+                raise StateError(
+                    f"the probe at {self.pins.path} is incomplete: map {name} is missing",
+                    "`xdpprobe detach --all` removes it",
+                )
+            self._fds[name] = fd
+        return self._fds[name]
+
+    def map_fds(self) -> dict[str, int]:
+        """Every map that is pinned under maps/."""
+        return {
+            name: self.map_fd(name)
+            for name, definition in self.abi.maps.items()
+            if definition.type != PROG_ARRAY
+        }
+
+    def complete(self) -> bool:
+        """Whether every map is there and described; not so when an attach was killed early."""
+        try:
+            self.map_fds()
+        except StateError:
+            return False
+        return bool(self.tables().read("info")["flows"])
+
+    def tables(self) -> Tables:
+        """The tables that user space fills."""
+        return Tables(self.abi, self.map_fd)
+
+    def settings(self) -> Settings:
+        """With what it was attached."""
+        info = self.tables().read("info")
+        return Settings(
+            flows=int(info["flows"]),
+            names=int(info["names"]),
+            idle_new=int(info["idle_new_ms"]) / 1000,
+            idle_established=int(info["idle_established_ms"]) / 1000,
+            idle_closed=int(info["idle_closed_ms"]) / 1000,
+            active=int(info["active_ms"]) / 1000,
+            privacy=PRIVACY[int(info["privacy"])],
+        )
+
+    def slots(self) -> list[Slot]:
+        """The slots in use, interfaces that are gone among them."""
+        tables = self.tables()
+        found = (Slot(n, tables.read("slots", n)) for n in self.pins.used_slots())
+        return [slot for slot in found if slot.hooks]
+
+    def generation(self, slot: int) -> Path | None:
+        """Directory of the programs that a slot uses."""
+        found = self.pins.generations(slot)
+        return found[-1] if found else None
+
+    def link_alive(self, slot: Slot, hook: Hook) -> bool | None:
+        """Whether a link still has its interface; None where the hook has no link (clsact)."""
+        fd = pinned(self.pins.slot(slot.number) / hook.link)
+        if fd is None:
+            return None
+        try:
+            return syscall.link_info(fd).ifindex != 0
+        finally:
+            os.close(fd)
+
+    def memory(self) -> list[MapMemory]:
+        """Kernel memory of every map, name rules and rings of readers among them; bytes."""
+        cpus = possible_cpus()
+        found = [
+            MapMemory(name, memory.map_bytes(syscall.map_info(fd), cpus))
+            for name, fd in self.map_fds().items()
+        ]
+        key, rule = self.abi.dtype("name_key").itemsize, self.abi.dtype("name_rule").itemsize
+        rules = int(self.tables().read("info")["rules"])
+        found.append(MapMemory("name_rules.inner", memory.trie_bytes(rules, key, rule)))
+        rings = [self._ring_bytes(i) for i in range(self.abi.maps["readers"].max_entries)]
+        found.append(MapMemory("readers.inner", sum(rings)))
+        return found
+
+    def _ring_bytes(self, index: int) -> int:
+        """Size of a reader's ring, 0 without one; the default size where it cannot be asked."""
+        value = syscall.lookup(self.map_fd("readers"), index, 4)
+        if value is None:
+            return 0
+        try:
+            fd = syscall.open_map(int.from_bytes(value, "little"))
+        except ProbeError:  # naming maps by id takes CAP_SYS_ADMIN
+            inner = self.abi.maps["readers"].inner
+            return inner.max_entries if inner else 0
+        try:
+            return memory.map_bytes(syscall.map_info(fd), 1)
+        finally:
+            os.close(fd)
+
+
+def per_cpu(fd: int, index: int, dtype: np.dtype[Any], cpus: int) -> Array:
+    """One element of a per-CPU array: a record a CPU. Value sizes are multiples of 8."""
+    data = syscall.lookup(fd, index, dtype.itemsize * cpus)
+    return np.frombuffer(data or bytes(dtype.itemsize * cpus), dtype)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One program on one hook of one interface: attach it, replace it, take it off.
+
+Every call works in the network namespace that is current.
+"""
+
+import errno
+import os
+from pathlib import Path
+
+from xdpprobe import clsact, kernel, syscall
+from xdpprobe.errors import KernelError, StateError
+from xdpprobe.hooks import Hook
+from xdpprobe.netdev import Interface
+from xdpprobe.pins import pinned
+
+_MODE_FLAGS = {"native": syscall.XDP_NATIVE_MODE, "skb": syscall.XDP_SKB_MODE}
+_TCX = {Hook.TC_INGRESS: syscall.TCX_INGRESS, Hook.TC_EGRESS: syscall.TCX_EGRESS}
+
+
+def use_clsact() -> bool:
+    """Whether tc programs go to clsact, for want of TCX."""
+    return kernel.version() < kernel.TCX_SINCE
+
+
+def refuse_foreign(interface: Interface) -> None:
+    """Raises StateError, naming the program, when somebody's XDP program is on the interface."""
+    if not interface.xdp:
+        return
+    number = interface.xdp[0]
+    name = syscall.program_name(number)
+    whose = f"XDP program {name} (id {number})" if name else f"XDP program with id {number}"
+    also = " of another xdpprobe, perhaps under another --bpffs" if name == Hook.XDP.value else ""
+    raise StateError(
+        f"{interface.name} has the {whose}{also} already", "take it off first, or use --hook tc"
+    )
+
+
+def attach(interface: Interface, hook: Hook, mode: str, program: int, pin: Path) -> None:
+    """Makes a link and pins it. Raises StateError or KernelError and leaves nothing then."""
+    what = f"cannot attach to {interface.name} ({hook.value})"
+    try:
+        kind = syscall.XDP if hook is Hook.XDP else _TCX[hook]
+        flags = _MODE_FLAGS[mode] if hook is Hook.XDP else 0
+        link = syscall.create_link(program, interface.index, kind, flags, what)
+    except KernelError as error:
+        raise _explained(interface, hook, mode, error) from error
+    try:
+        syscall.pin(link, pin)
+    finally:
+        os.close(link)
+
+
+def _explained(interface: Interface, hook: Hook, mode: str, error: KernelError) -> Exception:
+    if hook is not Hook.XDP:
+        return error
+    if error.code in (errno.EBUSY, errno.EEXIST):
+        return StateError(
+            f"{interface.name} got another XDP program meanwhile",
+            "take it off first, or use --hook tc",
+        )
+    if mode == "native":
+        error.hint = (
+            f"use --hook tc; `xdpprobe doctor {interface.name}` tells what native XDP lacks"
+        )
+    return error
+
+
+def replace(pin: Path, program: int) -> None:
+    """Replaces the program of a pinned link; no packet passes without one."""
+    link = syscall.open_pin(pin)
+    try:
+        syscall.update_link(link, program, f"cannot replace the program of {pin}")
+    finally:
+        os.close(link)
+
+
+def alive(pin: Path) -> bool:
+    """Whether a link is pinned there and its interface still exists."""
+    link = pinned(pin)
+    if link is None:
+        return False
+    try:
+        return syscall.link_info(link).ifindex != 0
+    finally:
+        os.close(link)
+
+
+def detach(pin: Path) -> None:
+    """Takes a pinned link's program off and removes the pin; that there is none is fine.
+
+    Removing the pin alone would do, but the kernel takes its time then, and an attach that
+    follows would find the interface taken.
+    """
+    link = pinned(pin)
+    if link is not None:
+        syscall.detach_link(link)
+        os.close(link)
+        pin.unlink(missing_ok=True)
+
+
+def attach_clsact(interface: Interface, hook: Hook, program: int) -> bool:
+    """Adds or replaces our filter; returns whether the qdisc had to be made."""
+    made = clsact.ensure_qdisc(interface.index)
+    try:
+        clsact.put(interface.index, hook, program)
+    except BaseException:
+        if made:
+            clsact.remove_empty_qdisc(interface.index)
+        raise
+    return made

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The directory in bpffs that keeps a probe alive without any process, and its lock.
+
+    DIR/xdpprobe/ABI-HASH/           mode 0700
+        clock_read                   program, for test runs
+        maps/NAME                    every map but the PROG_ARRAYs
+        slots/N/HOOK_link            links of interface slot N (none at clsact)
+        slots/N/GENERATION/...       entry programs, and the PROG_ARRAYs that they call into
+
+A generation is one load of code for a slot; an update pins the next one, switches, and removes
+the one before. Names in bpffs have no dots. The lock is an flock on DIR/xdpprobe, so it covers
+what it protects: one bpffs.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from xdpprobe import syscall
+from xdpprobe.errors import KernelError, PrivilegeError, ProbeError, StateError
+
+DEFAULT = Path("/sys/fs/bpf")
+_MAGIC = 0xCAFE4A11  # BPF_FS_MAGIC of linux/magic.h
+_LOCK_PATIENCE_S = 10.0
+
+
+def _filesystem_type(path: Path) -> int:
+    """f_type of statfs(2), which the os module does not tell."""
+    buffer = (ctypes.c_long * 32)()  # larger than struct statfs anywhere
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.statfs(str(path).encode(), buffer):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return int(buffer[0]) & 0xFFFFFFFF
+
+
+def check_bpffs(bpffs: Path) -> None:
+    """Raises StateError unless a BPF file system is mounted there."""
+    hint = f"mount one: mount -t bpf bpf {bpffs}"
+    if not bpffs.is_dir():
+        raise StateError(f"{bpffs} is not a directory", f"mkdir -p {bpffs} && {hint[11:]}")
+    if _filesystem_type(bpffs) != _MAGIC:
+        raise StateError(f"no BPF file system is mounted at {bpffs}", hint)
+
+
+def _refused(error: OSError, path: Path) -> ProbeError:
+    if error.errno == errno.EROFS:
+        return StateError(
+            f"the BPF file system of {path} is mounted read-only",
+            f"mount -o remount,rw {path}, or choose another with --bpffs",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return PrivilegeError(f"no permission for {path}", "run it as root")
+    return KernelError(f"cannot use {path}", error.errno or 0)
+
+
+class Pins:
+    """The pin directory of one ABI version in one bpffs. Makes nothing by itself."""
+
+    def __init__(self, bpffs: Path, abi_hash: str) -> None:
+        self.bpffs = bpffs
+        self.root = bpffs / "xdpprobe"
+        self.path = self.root / abi_hash
+        self.maps = self.path / "maps"
+        self.slots = self.path / "slots"
+        self.clock = self.path / "clock_read"
+
+    def exists(self) -> bool:
+        """Whether a probe of this version is, or was half, attached."""
+        try:
+            return self.path.is_dir()
+        except PermissionError as error:
+            raise _refused(error, self.root) from error
+
+    def other_versions(self) -> list[Path]:
+        """Pin directories of probes of other ABI versions."""
+        try:
+            return sorted(p for p in self.root.iterdir() if p.is_dir() and p != self.path)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _refused(error, self.root) from error
+
+    def make(self) -> None:
+        """Makes the directories."""
+        for path in (self.root, self.path, self.maps, self.slots):
+            self.make_directory(path)
+
+    def make_directory(self, path: Path) -> None:
+        """Makes one directory of mode 0700; that it exists is fine."""
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise _refused(error, self.bpffs) from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the bpffs' lock: one attach, detach or reload at a time.
+
+        Makes DIR/xdpprobe, and removes it when it is empty at the end. Raises StateError when
+        another process holds the lock for longer than ten seconds.
+        """
+        check_bpffs(self.bpffs)
+        fd = self._locked()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # not empty: something is attached
+                self.root.rmdir()
+            os.close(fd)
+
+    def _locked(self) -> int:
+        deadline = time.monotonic() + _LOCK_PATIENCE_S
+        while True:
+            self.make_directory(self.root)
+            fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # The holder before may have removed the directory that we opened.
+                if self.root.exists() and os.fstat(fd).st_ino == self.root.stat().st_ino:
+                    return fd
+            except BlockingIOError:
+                pass
+            os.close(fd)
+            if time.monotonic() > deadline:
+                raise StateError(
+                    "another xdpprobe is attaching or detaching", "try again when it is done"
+                )
+            time.sleep(0.02)
+
+    def map(self, name: str) -> Path:
+        """Where a map is pinned."""
+        return self.maps / name
+
+    def slot(self, number: int) -> Path:
+        """Directory of an interface slot."""
+        return self.slots / str(number)
+
+    def used_slots(self) -> list[int]:
+        """Numbers of the slots that have a directory."""
+        try:
+            return sorted(int(p.name) for p in self.slots.iterdir() if p.name.isdigit())
+        except FileNotFoundError:
+            return []
+
+    def generations(self, slot: int) -> list[Path]:
+        """Generation directories of a slot, oldest first."""
+        found = [p for p in self.slot(slot).iterdir() if p.name.isdigit()]
+        return sorted(found, key=lambda p: int(p.name))
+
+    def remove(self, path: Path) -> None:
+        """Removes a directory with everything in it; what is not there is fine."""
+        shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            raise KernelError(f"cannot remove {path}", errno.EBUSY, "is it mounted read-only?")
+
+
+def pinned(path: Path) -> int | None:
+    """Descriptor of a pinned object, None when nothing is pinned there."""
+    return syscall.open_pin(path) if path.exists() else None

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rates: what moved between two readings of the flow table.
+
+An application's total is no base for its rate: when a flow is named, its history moves from
+"unknown" to the application, and the totals jump though no packet came. So each flow's entry is
+compared with itself one reading earlier, and what it moved counts for the label it has now.
+
+A flow that came and went between two readings is in no entry; it shows in `retired` only. That
+remainder is exact over all labels, and is spread over the labels that `retired` grew under.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from xdpprobe.aggregate import exact_sum
+from xdpprobe.flows import Indexes, Mask, initiator, labels, turn
+from xdpprobe.snapshot import Array, Snapshot
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+# Entries compared at once: what is computed in between stays in a CPU's cache.
+_CHUNK = 1 << 15
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Per second, between two readings of a table of `size` entries.
+
+    seconds: between them, 0 for the first reading (there are no rates then).
+    rows: indexes of the flows that moved. label: theirs now. flows: (4, n), for each of them its up
+    packets, down packets, up bytes, down bytes; up is from the initiator.
+    gone: (4, labels), the same of flows that are not in the table any more.
+    """
+
+    size: int
+    seconds: float
+    rows: Indexes
+    label: npt.NDArray[np.uint16]
+    flows: F32
+    gone: F64
+
+    def by_label(self, chosen: Mask | None = None) -> F64:
+        """(4, labels); chosen: of these entries of the table only, without what is gone."""
+        length = self.gone.shape[1]
+        pick = slice(None) if chosen is None else chosen[self.rows]
+        group = np.minimum(self.label[pick], length - 1).astype(np.intp)
+        result = self.gone.copy() if chosen is None else np.zeros_like(self.gone)
+        for row, column in enumerate(self.flows):
+            result[row] += np.bincount(group, column[pick], length)
+        return result
+
+
+class Meter:
+    """Turns readings, one after the other, into rates. Keeps the last one's counters."""
+
+    def __init__(self) -> None:
+        self._before: _Counters | None = None
+        self._retired: Array = np.zeros(0)
+        self._moment = 0
+
+    def update(self, snapshot: Snapshot) -> Rates:
+        """Rates between the snapshot given last time and this one.
+
+        A table of another size (the probe was attached anew) starts afresh.
+        """
+        size, labels_known = len(snapshot.hot), len(snapshot.retired)
+        first = self._before is None or len(self._before.tag) != size
+        if self._before is None or first:
+            self._before = _Counters.empty(size)
+        seconds = max((snapshot.clock.monotonic_ns - self._moment) / 1e9, 1e-3)
+        had = np.zeros((4, labels_known), dtype=np.uint64)
+        pieces = [_compare(self._before, snapshot, start, had) for start in range(0, size, _CHUNK)]
+        before, self._retired = self._retired, snapshot.retired.copy()
+        self._moment = snapshot.clock.monotonic_ns
+        if first:
+            nothing = np.zeros((4, 0), np.float32), np.zeros((4, labels_known))
+            return Rates(size, 0.0, np.zeros(0, np.intp), np.zeros(0, np.uint16), *nothing)
+        flows: F32 = np.concatenate([piece[2] for piece in pieces], axis=1)
+        flows /= np.float32(seconds)
+        return Rates(
+            size,
+            seconds,
+            np.concatenate([piece[0] for piece in pieces]),
+            np.concatenate([piece[1] for piece in pieces]),
+            flows,
+            _gone(before, self._retired, had) / seconds,
+        )
+
+
+@dataclass(frozen=True)
+class _Counters:
+    """What is kept of a reading: columns as long as the table. label: 2 * label + initiator."""
+
+    tag: Array
+    packets: Array
+    bytes: Array
+    label: Array
+
+    @classmethod
+    def empty(cls, size: int) -> "_Counters":
+        return cls(
+            np.zeros(size, np.uint64),
+            np.zeros((size, 2), np.uint64),
+            np.zeros((size, 2), np.uint64),
+            np.zeros(size, np.uint32),
+        )
+
+
+Piece = tuple[Indexes, npt.NDArray[np.uint16], F32]
+
+
+def _compare(before: _Counters, snapshot: Snapshot, start: int, had: Array) -> Piece:
+    """The entries from `start` on that moved: indexes, labels, and by how much (4, n).
+
+    `before` becomes the present. What flows that left the table had by then is added to `had`, by
+    direction and label.
+    """
+    part = slice(start, start + _CHUNK)
+    at = start + np.flatnonzero(snapshot.hot["tag"][part] | before.tag[part])
+    tag, packets, octets = (snapshot.hot[field][at] for field in ("tag", "packets", "bytes"))
+    was_packets, was_octets = before.packets[at], before.bytes[at]
+    # The same flow may have ended and come back: its counters began at zero again.
+    same = before.tag[at] == tag
+    same &= (was_packets[:, 0] <= packets[:, 0]) & (was_packets[:, 1] <= packets[:, 1])
+    left = np.flatnonzero(~same)
+    if len(left):
+        owner = before.label[at[left]]
+        label = np.minimum(owner >> 1, had.shape[1] - 1).astype(np.intp)
+        for row, pair in ((0, was_packets), (2, was_octets)):
+            for direction, column in enumerate(turn(pair[left], owner & 1)):
+                had[row + direction] += exact_sum(label, column, had.shape[1])
+        was_packets[left] = was_octets[left] = 0
+    # Bytes are added after packets: between the two they may seem to lag behind.
+    np.minimum(was_octets, octets, out=was_octets)
+    owner = 2 * labels(snapshot, at).astype(np.uint32) + initiator(snapshot, at).astype(np.uint32)
+    before.tag[at], before.packets[at], before.bytes[at] = tag, packets, octets
+    before.label[at] = owner
+    packets -= was_packets
+    octets -= was_octets
+    moved = np.flatnonzero((packets[:, 0] | packets[:, 1] | octets[:, 0] | octets[:, 1]) * tag)
+    flows = np.empty((4, len(moved)), np.float32)
+    for row, pair in ((0, packets), (2, octets)):
+        flows[row : row + 2] = turn(pair[moved], owner[moved] & 1)
+    return at[moved], (owner[moved] >> 1).astype(np.uint16), flows
+
+
+def _gone(before: Array, now: Array, had: Array) -> F64:
+    """(4, labels): what `retired` grew by, less what earlier flows that left had by then."""
+    result = np.zeros(had.shape)
+    for base, field in ((0, "packets"), (2, "bytes")):
+        grown = (now[field] - before[field]).astype(np.int64)
+        for direction in (0, 1):
+            rest = grown[:, direction] - had[base + direction].astype(np.int64)
+            total, rest = max(int(rest.sum()), 0), np.maximum(rest, 0)
+            # A flow that was named just before it left took its history to another label: one
+            # label fell short, the other has too much. The sum of all labels is right.
+            excess = int(rest.sum())
+            result[base + direction] = rest * (total / excess) if excess else 0
+    return result
+
+
+class History:
+    """The last rates of each label, for sparklines."""
+
+    def __init__(self, length: int = 60) -> None:
+        self._rows: deque[F32] = deque(maxlen=length)
+
+    def add(self, octets: F64) -> None:
+        """Bytes a second of all labels, one moment later."""
+        self._rows.append(octets.astype(np.float32))
+
+    def clear(self) -> None:
+        """Forgets everything: the filter has changed, and with it what the rates mean."""
+        self._rows.clear()
+
+    def of(self, label: int, count: int) -> list[float]:
+        """The last `count` rates of a label, oldest first; fewer where there were fewer."""
+        recent = list(self._rows)[-count:]
+        return [float(row[label]) for row in recent]
+
+    def total(self, count: int) -> list[float]:
+        """The last `count` rates of all labels together."""
+        return [float(row.sum()) for row in list(self._rows)[-count:]]

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The code of one attach: stages loaded once, entry programs once an interface.
+
+`begin` makes a probe's maps and pins them, `adopt` takes over those of a running one.
+"""
+
+import secrets
+import time
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from xdpprobe import settings as configuration
+from xdpprobe import syscall
+from xdpprobe.abi import PROG_ARRAY
+from xdpprobe.catalogue import Catalogue
+from xdpprobe.clock import measure_rate
+from xdpprobe.errors import StateError
+from xdpprobe.hooks import Hook
+from xdpprobe.instance import Instance
+from xdpprobe.libbpf import Object, possible_cpus
+from xdpprobe.loader import load, stage_names, wire_stages
+from xdpprobe.settings import PRIVACY, Settings
+from xdpprobe.tables import set_text
+from xdpprobe.version import VERSION
+
+_TABLE_SHAPES = ("flows", "names")
+_SEED_BYTES = 16
+
+
+@dataclass
+class Code:
+    """The stages of this attach, in PROG_ARRAYs of their own, and what entry programs need.
+
+    base: the object with the stages. hz: jiffies a second. shared: map name -> descriptor.
+    constants: all but the slot's own.
+    """
+
+    base: Object
+    settings: Settings
+    hz: int
+    constants: dict[str, int | bytes]
+    shared: dict[str, int]
+
+    def close(self) -> None:
+        """Closes the descriptors; what is pinned stays."""
+        self.base.close()
+
+    def entries(self, instance: Instance, slot: int, hooks: tuple[Hook, ...]) -> Object:
+        """The entry programs of an interface slot; the caller closes them."""
+        return load(
+            instance.abi,
+            {hook.value for hook in hooks},
+            {**self.constants, "slot": slot},
+            {},
+            self.shared,
+        )
+
+    def record(self, instance: Instance) -> None:
+        """Writes the settings into `info`, where status and the next attach find them."""
+        tables = instance.tables()
+        info = tables.read("info")
+        set_text(info, "version", VERSION)
+        info["since_ns"] = info["since_ns"] or time.time_ns()
+        info["hz"] = self.hz
+        info["stripes"] = configuration.stripes(possible_cpus())
+        _write_settings(info, self.settings)
+        tables.write("info", info)
+
+
+def _write_settings(info: Any, settings: Settings) -> None:
+    info["flows"] = settings.flows
+    info["names"] = settings.names
+    info["privacy"] = PRIVACY.index(settings.privacy)
+    for field, seconds in (
+        ("idle_new_ms", settings.idle_new),
+        ("idle_established_ms", settings.idle_established),
+        ("idle_closed_ms", settings.idle_closed),
+        ("active_ms", settings.active),
+    ):
+        info[field] = round(seconds * 1000)
+
+
+def _load_stages(
+    instance: Instance,
+    settings: Settings,
+    hz: int,
+    seed: bytes,
+    catalogue: Catalogue,
+    stages: Collection[str],
+    existing: Mapping[str, int],
+) -> Code:
+    abi, cpus = instance.abi, possible_cpus()
+    keys = (int.from_bytes(seed[:8], "little"), int.from_bytes(seed[8:], "little"))
+    constants = configuration.constants(abi, settings, cpus, hz, keys, catalogue.l4)
+    sizes = configuration.table_sizes(abi, settings, cpus)
+    base = load(abi, {*stage_names(abi, stages), "clock_read"}, constants, sizes, existing)
+    try:
+        wire_stages(abi, base, stages)
+        shared = {name: base.map_fd(name) for name in abi.maps}
+    except BaseException:
+        base.close()
+        raise
+    return Code(base, settings, hz, constants, shared)
+
+
+def begin(
+    instance: Instance,
+    options: Mapping[str, Any],
+    catalogue: Catalogue,
+    stages: Collection[str],
+    undo: ExitStack,
+) -> Code:
+    """Makes the maps of a new probe, pins them and fills the tables. Nothing is attached yet.
+
+    stages: the PROG_ARRAYs that will be called into.
+    """
+    pins, abi = instance.pins, instance.abi
+    settings = Settings(**options)
+    seed = secrets.token_bytes(_SEED_BYTES)
+    undo.callback(pins.remove, pins.path)
+    pins.make()
+    code = _load_stages(instance, settings, measure_rate(abi), seed, catalogue, stages, {})
+    try:
+        for name, definition in abi.maps.items():
+            if definition.type != PROG_ARRAY:
+                syscall.pin(code.base.map_fd(name), pins.map(name))
+        syscall.pin(code.base.program_fd("clock_read"), pins.clock)
+        syscall.update(code.base.map_fd("seed"), 0, seed, "cannot write map seed")
+        code.record(instance)
+        instance.tables().load(catalogue)
+    except BaseException:
+        code.close()
+        raise
+    return code
+
+
+def adopt(
+    instance: Instance,
+    options: Mapping[str, Any],
+    catalogue: Catalogue,
+    stages: Collection[str],
+    whole: bool,
+) -> Code:
+    """Loads code for the tables of a running probe.
+
+    stages: the PROG_ARRAYs that will be called into. whole: every attached interface will get
+    this code, so that options which live in it (times, privacy) may change. Raises StateError
+    for an option that may not.
+    """
+    settings = _merged(instance.settings(), options, whole)
+    info = instance.tables().read("info")
+    seed = syscall.lookup(instance.map_fd("seed"), 0, _SEED_BYTES) or bytes(_SEED_BYTES)
+    existing = instance.map_fds()
+    return _load_stages(instance, settings, int(info["hz"]), seed, catalogue, stages, existing)
+
+
+def shapes_fit(current: Settings, options: Mapping[str, Any]) -> bool:
+    """Whether tables made for `current` serve with these options."""
+    wanted = replace(current, **options)
+    return all(getattr(wanted, name) == getattr(current, name) for name in _TABLE_SHAPES)
+
+
+def _merged(current: Settings, options: Mapping[str, Any], whole: bool) -> Settings:
+    wanted = replace(current, **options)
+    before, after = asdict(current), asdict(wanted)
+    for name, value in after.items():
+        if value == before[name] or (whole and name not in _TABLE_SHAPES):
+            continue
+        option = f"--{name.replace('_', '-')}"
+        hint = (
+            "`xdpprobe detach --all` first, or leave the option out"
+            if name in _TABLE_SHAPES
+            else "attach all its interfaces in one command to change that"
+        )
+        raise StateError(f"the probe runs with {option} {before[name]}, not {value}", hint)
+    return wanted

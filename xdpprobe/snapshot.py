@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one reading of the tables holds, and nothing about how it was read.
+
+An attached probe (`probe.py`) and a replay (`replay.py`) both end in a `Snapshot`; flows, totals
+and views are computed from it alone, so they need no kernel to be tested.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Label:
+    """A protocol or an application: what a number in the tables is called."""
+
+    id: int
+    name: str
+    category: str
+    kind: str  # "protocol" or "application"
+
+
+UNKNOWN = Label(0, "unknown", "unknown", "protocol")
+
+
+@dataclass(frozen=True)
+class ClockReading:
+    """The clocks at the moment of the reading.
+
+    jiffies: low 32 bits; hz: jiffies a second; monotonic_ns and realtime_ns: ns.
+    """
+
+    jiffies: int
+    hz: int
+    monotonic_ns: int
+    realtime_ns: int
+
+    def age_seconds(self, seen: Array) -> Array:
+        """Seconds since `seen` (u32 jiffies, as in flow_hot.seen), 0 for the future; f64."""
+        # The low 32 bits wrap (five minutes after boot for the first time): compare signed.
+        delta = (np.uint32(self.jiffies) - seen.astype(np.uint32)).astype(np.int32)
+        return np.maximum(delta, 0) / float(self.hz)
+
+    def wall_seconds(self, monotonic_ns: int) -> float:
+        """Unix time in seconds of a CLOCK_MONOTONIC moment in ns."""
+        return (self.realtime_ns - self.monotonic_ns + monotonic_ns) / 1e9
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One reading. Arrays have the NumPy dtypes of the structs in bpf/abi.h (see `abi.py`).
+
+    hot, cold: flow_hot and flow_cold, same length, same index (free entries included).
+    names: name_entry, indexed by nothing: look `cold["name"]` up in `names["hash"]`.
+    retired: retired_value, one a label (stripes already summed), length 8192.
+    counters: counter name as in enum counter -> (packets, bytes), CPUs summed.
+    ports: interface name -> ((packets, bytes) ingress, (packets, bytes) egress).
+    slots: interface slot -> interface name.
+    """
+
+    hot: Array
+    cold: Array
+    names: Array
+    retired: Array
+    clock: ClockReading
+    labels: dict[int, Label]
+    enums: dict[str, dict[str, int]]
+    counters: dict[str, tuple[int, int]] = field(default_factory=dict)
+    ports: dict[str, tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=dict)
+    slots: dict[int, str] = field(default_factory=dict)
+    info: dict[str, int] = field(default_factory=dict)
+
+    def label(self, number: int) -> Label:
+        """The label of a number; one that no table knows keeps its number as its name."""
+        if number == 0:
+            return UNKNOWN
+        return self.labels.get(number) or Label(number, f"label-{number}", "unknown", "application")

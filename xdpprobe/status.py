@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is attached, how full the tables are, and what could not be done: for `status`.
+
+`report` gives plain data, as `status --json` prints it; `views` and commands make text of it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xdpprobe import clsact, detach, memory, netdev, netns
+from xdpprobe.abi import load_abi
+from xdpprobe.hooks import BY_CLSACT, Hook
+from xdpprobe.instance import Slot
+from xdpprobe.pins import DEFAULT, Pins, check_bpffs
+from xdpprobe.probe import Probe, slot_names
+from xdpprobe.version import VERSION
+
+SCHEMA = 1
+
+
+def report(bpffs: Path = DEFAULT, path: Path | None = None) -> dict[str, Any]:
+    """Everything that `status` shows; `attached` is False where nothing is.
+
+    Times are Unix times in seconds, sizes bytes. Raises StateError without a BPF file system.
+    """
+    abi = load_abi(path)
+    pins = Pins(bpffs, abi.hash)
+    check_bpffs(bpffs)
+    head = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "abi": abi.hash,
+        "bpffs": str(bpffs),
+        "other_versions": [other.name for other in pins.other_versions()],
+    }
+    if not pins.exists():
+        return {**head, "attached": False}
+    with Probe.open(bpffs, path) as probe:
+        return {**head, "attached": True, **_probe(probe)}
+
+
+def _probe(probe: Probe) -> dict[str, Any]:
+    instance, tables = probe.instance, probe.tables()
+    info = tables.read("info")
+    slots = instance.slots()
+    hot = tables.array("flow_hot")
+    live = hot["tag"] != 0
+    states = np.bincount(hot["state"][live], minlength=3)
+    names = int(np.count_nonzero(tables.array("names")["hash"] > 1))
+    sizes = instance.memory()
+    counters = probe.counters()
+    settings = instance.settings()
+    return {
+        "interfaces": [_interface(probe, slot) for slot in slots],
+        "flows": {
+            "capacity": settings.flows,
+            "used": int(np.count_nonzero(live)),
+            "new": int(states[0]),
+            "established": int(states[1]),
+            "closed": int(states[2]),
+        },
+        "names": {"capacity": settings.names, "used": names},
+        "rules": int(info["rules"]),
+        "signatures": info["signatures"].tobytes().hex(),
+        "signatures_loaded": int(info["loaded_ns"]) / 1e9,
+        "since": int(info["since_ns"]) / 1e9,
+        "hz": int(info["hz"]),
+        "settings": {
+            "idle_new": settings.idle_new,
+            "idle_established": settings.idle_established,
+            "idle_closed": settings.idle_closed,
+            "active": settings.active,
+            "privacy": settings.privacy,
+        },
+        "readers": int(tables.array("control")["readers"][0]).bit_count(),
+        "memory": memory.total(sizes),
+        "memory_maps": {entry.name: entry.bytes for entry in sizes},
+        "counters": {
+            name.lower(): {"packets": packets, "bytes": octets}
+            for name, (packets, octets) in counters.items()
+        },
+    }
+
+
+def _interface(probe: Probe, slot: Slot) -> dict[str, Any]:
+    ingress, egress = probe.port(slot.number)
+    generation = probe.instance.generation(slot.number)
+    now, state = _state(probe, slot)
+    return {
+        "interface": slot_names([slot])[slot.number],
+        "ifindex": slot.ifindex,
+        "netns": slot.netns_name or None,
+        "netns_inode": slot.netns,
+        "hooks": [hook.text for hook in slot.hooks],
+        "mode": slot.mode or None,
+        "tc": ("clsact" if slot.bits & BY_CLSACT else "tcx") if slot.hooks != (Hook.XDP,) else None,
+        "since": slot.since_ns / 1e9,
+        "state": state,
+        "name_now": now,
+        "packets": [ingress[0], egress[0]],
+        "bytes": [ingress[1], egress[1]],
+        "programs": {hook.value: str(generation / hook.value) for hook in slot.hooks}
+        if generation
+        else {},
+    }
+
+
+def _state(probe: Probe, slot: Slot) -> tuple[str | None, str]:
+    """(name that the interface has now, "up", "down", "gone", "moved" or "incomplete")."""
+    where = netns.find(slot.netns, slot.netns_name)
+    if not detach.live(probe.instance, slot):
+        return None, "gone"
+    if where is None:
+        return None, "moved"
+    with netns.entered(where):
+        facts = netdev.by_index(slot.ifindex)
+        alive = [_alive(probe, slot, hook) for hook in slot.hooks]
+    if facts is None:
+        return None, "moved"
+    if not all(alive):
+        return facts.name, "incomplete"
+    return facts.name, "down" if facts.state == "down" else "up"
+
+
+def _alive(probe: Probe, slot: Slot, hook: Hook) -> bool:
+    if slot.bits & BY_CLSACT and hook is not Hook.XDP:
+        return clsact.present(slot.ifindex, hook)
+    return bool(probe.instance.link_alive(slot, hook))

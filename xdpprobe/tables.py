@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables that user space fills: labels, name rules, and the records about the probe itself.
+
+A reload is atomic: the new rules are complete in a trie of their own before one number makes
+every packet use them, and the old ones stay in force when anything fails on the way.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from xdpprobe import public_suffix, syscall
+from xdpprobe.abi import Abi
+from xdpprobe.catalogue import verify_protocols
+from xdpprobe.rules import NameRule, compile_rules
+from xdpprobe.settings import PRIVACY
+from xdpprobe.snapshot import Label
+
+Array = npt.NDArray[Any]
+_KINDS = ("unused", "protocol", "application")
+
+
+class Knowledge(Protocol):
+    """What `catalogue.Catalogue` has and the tables need."""
+
+    @property
+    def labels(self) -> dict[int, Label]: ...
+    @property
+    def rules(self) -> list[NameRule]: ...
+    @property
+    def entries(self) -> Mapping[int, Any]: ...
+    @property
+    def digest(self) -> bytes: ...
+
+
+def text(field: Array) -> str:
+    """A NUL-padded u8 array as text."""
+    return field.tobytes().rstrip(b"\0").decode(errors="replace")
+
+
+def set_text(record: Array, field: str, value: str) -> None:
+    """Writes text into a u8 array, cut to fit, NUL-padded."""
+    size = record.dtype[field].itemsize
+    record[field] = np.frombuffer(value.encode()[:size].ljust(size, b"\0"), np.uint8)
+
+
+class Tables:
+    """Reads and writes the tables of one instance; `map_fd` gives a map's descriptor by name."""
+
+    def __init__(self, abi: Abi, map_fd: Callable[[str], int]) -> None:
+        self.abi = abi
+        self._map_fd = map_fd
+
+    def array(self, name: str, writable: bool = False) -> Array:
+        """A mappable map's values as records, live."""
+        fd, dtype = self._map_fd(name), self.abi.element_dtype(name)
+        info = syscall.map_info(fd)
+        length = info.max_entries * info.value_size // dtype.itemsize
+        return syscall.map_values(fd, dtype, length, writable)
+
+    def read(self, name: str, index: int = 0) -> Array:
+        """One element of an array map, copied: a record array of shape ()."""
+        dtype = self.abi.element_dtype(name)
+        data = syscall.lookup(self._map_fd(name), index, dtype.itemsize)
+        return np.frombuffer(bytearray(data or bytes(dtype.itemsize)), dtype).reshape(())
+
+    def write(self, name: str, record: Array, index: int = 0) -> None:
+        """Replaces one element of an array map."""
+        syscall.update(self._map_fd(name), index, record.tobytes(), f"cannot write map {name}")
+
+    def blank(self, name: str) -> Array:
+        """A zeroed record for `write`."""
+        return np.zeros((), self.abi.element_dtype(name))
+
+    def load(self, catalogue: Knowledge) -> int:
+        """Makes a catalogue the one in force; returns how many rules it became.
+
+        The caller holds the probe's lock. Raises DataError or StateError before anything has
+        changed, KernelError with the old rules still in force.
+        """
+        verify_protocols(catalogue, self.abi.enums["protocol"])  # type: ignore[arg-type]
+        info = self.read("info")
+        cut = int(info["privacy"]) == PRIVACY.index("cut")
+        entries = compile_rules(
+            catalogue.rules,
+            self.abi.dtype("name_key"),
+            self.abi.dtype("name_rule"),
+            public_suffix.load() if cut else None,
+        )
+        self._write_labels(catalogue.labels.values())
+        self._swap(entries)
+        info["signatures"] = np.frombuffer(catalogue.digest, np.uint8)
+        info["rules"] = len(entries)
+        info["loaded_ns"] = time.time_ns()
+        self.write("info", info)
+        return len(entries)
+
+    def _write_labels(self, labels: Iterable[Label]) -> None:
+        table = self.array("labels", writable=True)
+        for label in labels:
+            record = np.zeros((), table.dtype)
+            set_text(record, "name", label.name)
+            set_text(record, "category", label.category)
+            record["kind"] = _KINDS.index(label.kind)
+            table[label.id] = record
+
+    def _swap(self, entries: list[tuple[bytes, bytes]]) -> None:
+        control = self.array("control", writable=True)
+        generation = int(control["generation"][0])
+        new, old = (generation + 1) & 1, generation & 1
+        outer = self._map_fd("name_rules")
+        inner = self.abi.maps["name_rules"].inner
+        assert inner is not None
+        fd = syscall.create_map(
+            inner.type,
+            "name_rules",
+            self.abi.dtype("name_key").itemsize,
+            self.abi.dtype("name_rule").itemsize,
+            inner.max_entries,
+            inner.flags,
+        )
+        try:
+            syscall.update_many(fd, entries, f"cannot store {len(entries)} name rules")
+            value = fd.to_bytes(4, "little")
+            syscall.update(outer, new, value, "cannot install the name rules")
+            control["generation"][0] = (generation + 1) & 0xFFFFFFFF
+            # Every update of an array of maps waits until no program runs that began before
+            # it. So after this one no packet is left that chose the old element.
+            syscall.update(outer, new, value, "cannot install the name rules")
+        finally:
+            os.close(fd)
+        syscall.delete(outer, old)
+
+    def labels(self) -> dict[int, Label]:
+        """The labels that the table holds, by id."""
+        table = self.array("labels")
+        kinds = table["kind"]
+        return {
+            int(i): Label(
+                int(i), text(table["name"][i]), text(table["category"][i]), _KINDS[kinds[i]]
+            )
+            for i in np.flatnonzero((kinds > 0) & (kinds < len(_KINDS)))
+        }

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the reporting commands share: their options, and how they print.
+
+A report is a table of at most the terminal's width (80 columns in a pipe) or one JSON object.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from xdpprobe import filter as filters
+from xdpprobe.filter import Filter
+from xdpprobe.snapshot import Snapshot
+
+if TYPE_CHECKING:  # rich takes 40 ms to import; JSON needs none of it
+    from rich.console import Console, RenderableType
+
+SCHEMA = 1
+LIMIT = 50
+
+
+def add_filter(parser: argparse.ArgumentParser) -> None:
+    """The option --filter, and its grammar under the help text."""
+    parser.add_argument(
+        "--filter", metavar="EXPR", help="only flows that match (the language is explained below)"
+    )
+    grammar = "filters:\n" + (filters.__doc__ or "").split("\n", 2)[2].rstrip()
+    parser.epilog = f"{parser.epilog}\n\n{grammar}" if parser.epilog else grammar
+    # argparse expands % in an epilog.
+    parser.epilog = parser.epilog.replace("%", "%%")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
+def add_report(parser: argparse.ArgumentParser, sorts: Sequence[str], default: str) -> None:
+    """The options --json, --sort, --reverse, --limit and --filter."""
+    parser.add_argument("--json", action="store_true", help="one JSON object, schema 1")
+    parser.add_argument(
+        "--sort", choices=sorts, default=default, help=f"sort key (default: {default})"
+    )
+    parser.add_argument("--reverse", action="store_true", help="the other way round")
+    parser.add_argument(
+        "--limit",
+        type=natural,
+        metavar="N",
+        help=f"rows to show, 0: all (default: {LIMIT} in a table, all in JSON)",
+    )
+    add_filter(parser)
+
+
+def natural(text: str) -> int:
+    """An option's value that counts something."""
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")
+    return int(text)
+
+
+def limit(args: argparse.Namespace) -> int | None:
+    """How many rows to show; None: all."""
+    if args.limit is None:
+        return None if args.json else LIMIT
+    return int(args.limit) or None
+
+
+def parse_filter(text: str | None) -> Filter | None:
+    """The filter of --filter, parsed; UsageError where it is wrong."""
+    return Filter(text) if text else None
+
+
+def checked(wanted: Filter | None, snapshot: Snapshot) -> Filter | None:
+    """The filter again, once its names are known to exist; UsageError otherwise."""
+    if wanted is not None:
+        wanted.check(snapshot)
+    return wanted
+
+
+def console() -> "Console":
+    """Standard output, without markup or guesses about colours of numbers."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def print_table(table: "RenderableType", shown: int, total: int, what: str) -> None:
+    """Prints a table; under it, how much it leaves out, or that there is nothing."""
+    from rich.text import Text
+
+    out = console()
+    if not total:
+        out.print(Text(f"no {what}", style="dim"))
+        return
+    out.print(table)
+    if shown < total:
+        out.print(Text(f"{total - shown} more {what}: --limit 0 shows all", style="dim"))
+
+
+def compact(value: object) -> str:
+    """JSON without blanks."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def print_json(head: dict[str, Any], key: str, rows: Iterable[dict[str, Any]]) -> None:
+    """One JSON object on one line: schema, `head`, and under `key` the rows as they come."""
+    write = sys.stdout.write
+    write(f'{compact({"schema": SCHEMA, **head})[:-1]},"{key}":[')
+    for number, row in enumerate(rows):
+        write(("," if number else "") + compact(row))
+    write("]}\n")
+    sys.stdout.flush()
