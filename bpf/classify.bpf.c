@@ -62,18 +62,20 @@ static __always_inline void wire_segments(void *ctx, enum hook hook,
  * pulled in once. */
 static __always_inline int packet_read(void *ctx, enum hook hook)
 {
-	__u32 length = ctx_length(ctx, hook);
 	struct scratch *s = scratch_get();
 	int why = PARSED;
+	__u32 length;
 
 	if (!s)
 		return REASON_NO_MAP;
+	opaque(s);
+	length = s->packet.frame_length;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < 2; i++) {
 		__u32 pull = length < PULL_MAX ? length : PULL_MAX;
 		__u32 linear;
 
-		__builtin_memset(&s->packet, 0, sizeof(s->packet));
+		packet_clear(&s->packet);
 		s->packet.vlan = ctx_vlan(ctx, hook);
 		why = parse_packet(ctx, hook, &s->packet, length);
 		linear = ctx_data_end(ctx, hook) - ctx_data(ctx, hook);
@@ -163,6 +165,7 @@ static __always_inline int process(void *ctx, enum hook hook, __u32 egress)
 	opaque(s);
 	p = &s->packet;
 	at = &s->place;
+	p->frame_length = length;
 	wire_frame(ctx, hook, &w, length);
 	why = hook == HOOK_XDP ? xdp_parse(ctx) : tc_parse(ctx);
 	if (why != PARSED) {

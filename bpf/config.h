@@ -29,6 +29,7 @@ const volatile __u32 slot = 0;			/* interface of this program */
 const volatile __u32 inspect_budget = 8;	/* payload packets a direction */
 const volatile __u32 privacy = 0;		/* 0 names, 1 hashes, 2 cut */
 const volatile __u32 replaying = 0;		/* see struct replay_value */
+const volatile __u32 fragments_apart = 0;	/* later ones are in no flow */
 
 /* IP protocol numbers that are a protocol by themselves: ICMP, OSPF... */
 const volatile __u16 l4_protocol[256] = {};

@@ -110,6 +110,8 @@ static __always_inline struct flow_hot *flow_find(struct place *at)
 	at->set = at->primary;
 	way = set_find(set, at->tag);
 	if (way >= FLOW_WAYS) {
+		if (!set->way[0].away)
+			return NULL;
 		set = bpf_map_lookup_elem(&flow_hot, &at->secondary);
 		if (!set)
 			return NULL;
@@ -196,12 +198,20 @@ static __always_inline void set_survey(const struct flow_set *set, __u64 tag,
 	}
 }
 
+/* Could the second set be the better place? Not while the first one has room to
+ * spare; and not once it is full of unestablished flows: a flood shall push out
+ * itself, and not touch twice as many cache lines in doing so. */
+static __always_inline bool second_matters(volatile struct survey *a)
+{
+	if (a->live < SET_COMFORT)
+		return false;
+	return a->live < FLOW_WAYS || a->rank < RANK_NEW;
+}
+
 /* True: the second set takes the flow. */
 static __always_inline bool prefer_second(volatile struct survey *a,
 					  volatile struct survey *b)
 {
-	if (a->live < SET_COMFORT || a->live < b->live)
-		return false;
 	if (b->live < FLOW_WAYS)
 		return b->live < a->live;
 	return a->live == FLOW_WAYS && b->rank > a->rank;
@@ -214,12 +224,35 @@ static __always_inline void flow_take_out(struct flow_hot *f,
 {
 	gone->any = f->tag != 0;
 	gone->hot = *f;
-	__sync_lock_test_and_set(&f->tag, 0);
+	f->tag = 0;
 	gone->hot.packets[0] = __sync_lock_test_and_set(&f->packets[0], 0);
 	gone->hot.packets[1] = __sync_lock_test_and_set(&f->packets[1], 0);
 	gone->hot.bytes[0] = __sync_lock_test_and_set(&f->bytes[0], 0);
 	gone->hot.bytes[1] = __sync_lock_test_and_set(&f->bytes[1], 0);
 	gone->kind = rank >= RANK_EXPIRED ? RECORD_EXPIRED : RECORD_EVICTED;
+}
+
+/* Count a flow in or out of its home set's `away`: the flows that live in their
+ * second set. An atomic addition to the word of which it is the second byte;
+ * the count stays below 256, for a stripe has no more entries. */
+static __always_inline void away_add(struct flow_set *home, __s32 one)
+{
+	__sync_fetch_and_add((__u32 *)&home->way[0].state, one << 8);
+}
+
+/* The departed flow's home may be any set of the stripe, and under the lock no
+ * map can be looked up: so afterwards. Until then the count is one too high,
+ * which costs a look. */
+static __always_inline void away_leave(const struct departed *gone, __u32 here)
+{
+	__u32 home = (__u32)gone->hot.tag & set_mask;
+	struct flow_set *set;
+
+	if (home == here)
+		return;
+	set = bpf_map_lookup_elem(&flow_hot, &home);
+	if (set)
+		away_add(set, -1);
 }
 
 static __always_inline void flow_write_hot(struct flow_hot *f,
@@ -241,7 +274,6 @@ static __always_inline void flow_write_hot(struct flow_hot *f,
 	f->owner[0] = f->owner[1] = 0;
 	f->spent[0] = f->spent[1] = 0;
 	f->state = FLOW_NEW;
-	f->reserved = 0;
 	f->flags = (initiator ? FLOW_INITIATOR_1 : 0) |
 		   (p->tcp_flags & TCP_SYN ? FLOW_INITIATOR_SURE : 0) |
 		   (protocol ? FLOW_FINAL : 0);
@@ -280,13 +312,15 @@ static __always_inline void flow_retire(const struct flow_hot *f)
 
 	if (!r)
 		return;
-	__sync_fetch_and_add(&r->packets[0],
-			     first ? f->packets[1] : f->packets[0]);
-	__sync_fetch_and_add(&r->packets[1],
-			     first ? f->packets[0] : f->packets[1]);
-	__sync_fetch_and_add(&r->bytes[0], first ? f->bytes[1] : f->bytes[0]);
-	__sync_fetch_and_add(&r->bytes[1], first ? f->bytes[0] : f->bytes[1]);
 	__sync_fetch_and_add(&r->flows, 1);
+	if (f->packets[0]) {
+		__sync_fetch_and_add(&r->packets[first], f->packets[0]);
+		__sync_fetch_and_add(&r->bytes[first], f->bytes[0]);
+	}
+	if (f->packets[1]) {
+		__sync_fetch_and_add(&r->packets[!first], f->packets[1]);
+		__sync_fetch_and_add(&r->bytes[!first], f->bytes[1]);
+	}
 }
 
 /* Count why a flow left, and tell the readers; scratch.record.cold holds its
@@ -319,7 +353,7 @@ static __always_inline __u64 birth_time(void)
 	struct replay_value *r;
 
 	if (!replaying)
-		return bpf_ktime_get_ns();
+		return bpf_ktime_get_coarse_ns();
 	r = bpf_map_lookup_elem(&replay, &zero);
 	return r ? r->time_ns : 0;
 }
@@ -339,7 +373,7 @@ __noinline int flow_insert(__u32 renew)
 	__u32 stripe, way, rank, active = readers_active();
 	__u64 birth_ns = birth_time();
 	struct departed gone = {};
-	volatile struct survey *a, *b;
+	volatile struct survey *a, *b, *place;
 	bool use_second, found;
 	struct stripe *guard;
 	struct flow_cold *c;
@@ -364,18 +398,18 @@ __noinline int flow_insert(__u32 renew)
 	b = &s->survey[1];
 	bpf_spin_lock(&guard->lock);
 	set_survey(first, at->tag, at->now, a);
-	set_survey(second, at->tag, at->now, b);
-	found = a->found < FLOW_WAYS || b->found < FLOW_WAYS;
-	if (found) {
-		use_second = a->found >= FLOW_WAYS;
-		way = use_second ? b->found : a->found;
-		rank = RANK_EXPIRED;
-	} else {
-		use_second = prefer_second(a, b);
-		way = use_second ? b->best : a->best;
-		rank = use_second ? b->rank : a->rank;
+	b->found = FLOW_WAYS;
+	use_second = false;
+	if (a->found >= FLOW_WAYS &&
+	    (first->way[0].away || second_matters(a))) {
+		set_survey(second, at->tag, at->now, b);
+		use_second = b->found < FLOW_WAYS ||
+			     (second_matters(a) && prefer_second(a, b));
 	}
-	way &= FLOW_WAYS - 1;
+	place = use_second ? b : a;
+	found = place->found < FLOW_WAYS;
+	way = found ? place->found : place->best;
+	rank = found ? RANK_EXPIRED : place->rank;
 	opaque(way);
 	way &= FLOW_WAYS - 1;
 	f = use_second ? &second->way[way] : &first->way[way];
@@ -386,15 +420,21 @@ __noinline int flow_insert(__u32 renew)
 		if (active)
 			s->record.cold = *c;
 		flow_take_out(f, &gone, rank);
+		if (use_second)
+			away_add(first, 1);
 		flow_write_hot(f, p, at);
 		flow_write_cold(c, p, at, birth_ns);
-		__sync_lock_test_and_set(&f->tag, at->tag);
+		/* A reader that sees the tag before the rest finds another tag
+		 * in the cold entry; other CPUs wait for the unlock. */
+		*(volatile __u64 *)&f->tag = at->tag;
 	}
 	bpf_spin_unlock(&guard->lock);
 	at->set = use_second ? at->secondary : at->primary;
 	at->way = way;
-	if (gone.any)
+	if (gone.any) {
+		away_leave(&gone, at->set);
 		flow_depart(s, &gone, active, at->now);
+	}
 	return 0;
 }
 

@@ -16,6 +16,7 @@
 
 #define HTTP_LINES_MAX 96      /* looked at for a Host */
 #define HTTP_LINE_WORDS 64     /* searched for an end in one step */
+#define HTTP_BLANKS_MAX 16     /* before a value */
 #define HTTP_REQUEST_LINE_MIN 14 /* "GET / HTTP/1.1" */
 
 #define ONES 0x0101010101010101ULL
@@ -34,6 +35,7 @@ static __always_inline __u64 zero_bytes(__u64 word)
 /* The number of bytes below the lowest one marked. */
 static __always_inline __u32 first_marked(__u64 marks)
 {
+	marks >>= 7;
 	return (((marks - 1) & ~marks & ONES) * ONES) >> 56;
 }
 
@@ -58,6 +60,8 @@ static __always_inline bool http_method(const struct bytes *m)
 	case FOUR('M', 'O', 'V', 'E'):
 	case FOUR('L', 'O', 'C', 'K'):
 		return next >> 24 == ' ';
+	case FOUR('U', 'N', 'L', 'O'):
+		return next >> 8 == (FOUR('C', 'K', ' ', 0) >> 8);
 	case FOUR('M', 'K', 'C', 'O'):
 		return next >> 8 == FOUR(0, 'L', ' ', 0) >> 8 ||
 		       next >> 16 == ('L' << 8 | ' ');
@@ -147,8 +151,10 @@ static long http_step(__u32 index, struct http_scan *s)
 static __always_inline int http_host(const struct bytes *m, __u32 at, __u32 end,
 				     struct found *out)
 {
-	if (byte_at(m, at) == ' ')
-		at++;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < HTTP_BLANKS_MAX; i++, at++)
+		if (byte_at(m, at) != ' ' && byte_at(m, at) != '\t')
+			break;
 	if (at >= end)
 		return OUTCOME_NAMELESS;
 	out->offset = at;

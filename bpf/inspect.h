@@ -166,6 +166,17 @@ static __always_inline void spend(struct flow_hot *f, __u32 direction)
 		count(LOSS_BUDGET);
 }
 
+/* Without a SYN, the first payload that comes may be a later piece of a hello
+ * whose start is still to come: worth keeping if nobody has answered yet. */
+static __always_inline bool maybe_later(const struct scratch *s,
+					const struct flow_hot *f)
+{
+	__u32 d = s->work.direction & 1;
+
+	return !(f->flags & (__u32)FLOW_ISN_0 << d) && f->spent[d] == 1 &&
+	       !f->spent[d ^ 1] && !f->protocol;
+}
+
 /* True: the next stage is in *next. */
 static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 					enum stage *next)
@@ -191,8 +202,8 @@ static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 	if (result == OUTCOME_NAMELESS)
 		protocol_only(s, s->work.protocol,
 			      s->work.protocol == PROTOCOL_TLS);
-	else if (result == OUTCOME_OTHER)
-		answer_read(s);
+	else if (result == OUTCOME_OTHER && !answer_read(s))
+		return *next = STAGE_STREAM, maybe_later(s, f);
 	return false;
 }
 
@@ -236,11 +247,14 @@ stream_slot(struct scratch *s, struct flow_hot *f)
 	struct hello_slot *h = hello_find(owner);
 	struct flow_cold *c;
 
-	if (h || f->flags & (__u32)FLOW_PENDING_0 << d) {
+	if (f->flags & (__u32)FLOW_PENDING_0 << d) {
 		if (!h)
 			flow_unmark(f, (__u32)FLOW_PENDING_0 << d);
 		return h;
 	}
+	/* Left behind by an earlier connection between the same ports. */
+	if (h)
+		hello_release(h);
 	c = cold_at(s->work.index);
 	h = hello_claim(owner, s->work.now);
 	if (!h || !c)
@@ -257,7 +271,7 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 	enum outcome result = OUTCOME_MORE;
 	struct hello_slot *h;
 	struct flow_hot *f;
-	bool named = false;
+	bool named = false, news = false;
 
 	if (!s)
 		return ctx_pass(hook);
@@ -270,10 +284,13 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 		spend(f, s->work.direction);
 		return ctx_pass(hook);
 	}
-	if (hello_merge(h, s))
+	if (hello_merge(h, s, &news))
 		named = stream_read(s, &h->data, h->contiguous, &result);
-	else
+	if (!news || result == OUTCOME_OTHER)
 		spend(f, s->work.direction);
+	/* Where the start is not known for sure, it may yet come. */
+	if (result == OUTCOME_OTHER && !h->synced)
+		result = OUTCOME_MORE;
 	if (result == OUTCOME_MORE && h->contiguous < STREAM_MAX &&
 	    f->spent[s->work.direction & 1] < inspect_budget) {
 		hello_unlock(h);

@@ -243,10 +243,12 @@ struct packet {
 	__u8 reserved;
 	__u32 ether_type; /* behind all tags, host byte order */
 	__u32 offset; /* of the header that is parsed next */
+	__u32 frame_length; /* as the hook has it, all fragments */
 	__u32 fragment_id;
 	__u32 sequence;	      /* host byte order */
 	__u32 payload_offset; /* from the start of the frame */
 	__u32 payload_length; /* what IP says, 0 of later fragments */
+	__u32 reserved_2;
 };
 
 /* A flow's place in the table, and the packet's direction in the flow. */

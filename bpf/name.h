@@ -35,7 +35,11 @@ __noinline int name_lower(struct scratch *s)
 		if (c - 'A' < 26)
 			s->name[i] = c | 0x20;
 	}
-	return i < length && !stop ? 0 : i;
+	if (!stop)
+		return i < length ? 0 : i;
+	if (stop == ']' && i < NAME_MAX_LEN && s->name[i] == ']')
+		i++;
+	return i;
 }
 
 /* Strip a trailing dot, blank what follows the name. Global: verified once. */
@@ -96,7 +100,7 @@ static __always_inline int name_normalise(struct scratch *s)
 
 	s->work.name_stop = 0;
 	if (s->work.method == METHOD_HTTP_HOST)
-		s->work.name_stop = s->name[0] == '[' ? ' ' : ':';
+		s->work.name_stop = s->name[0] == '[' ? ']' : ':';
 	length = name_lower(s);
 	if (length <= 0 || length > NAME_MAX_LEN)
 		return 0;

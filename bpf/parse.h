@@ -75,6 +75,17 @@ static __always_inline void cursor_save(const struct cursor *c,
 	*(volatile __u32 *)&p->offset = (__u32)(c->at - c->start);
 }
 
+/* What a parser may leave unset. */
+static __always_inline void packet_clear(struct packet *p)
+{
+	p->source_port = p->destination_port = 0;
+	p->tcp_flags = 0;
+	p->ipv6 = 0;
+	p->first_fragment = p->later_fragment = 0;
+	p->fragment_id = 0;
+	p->sequence = 0;
+}
+
 struct vlan_header {
 	__be16 tci;
 	__be16 protocol;
@@ -131,7 +142,7 @@ static __always_inline int parse_link(struct cursor *c, struct packet *p)
 		proto = bpf_ntohs(tag->protocol);
 		c->at = tag + 1;
 	}
-	if (proto == ETH_P_8021Q || proto == ETH_P_8021AD)
+	if (proto == ETH_P_8021Q || proto == ETH_P_8021AD || proto == ETH_P_QINQ1)
 		return REASON_TAGS;
 	p->ether_type = proto;
 	return PARSED;
@@ -289,7 +300,7 @@ static __always_inline int parse_ipv6(void *ctx, enum hook hook,
 
 /* Ports, and where the payload starts; of others than TCP, UDP, SCTP and the
  * like the payload is all that follows IP. */
-static __always_inline int parse_transport(struct cursor *c, struct packet *p)
+static __always_inline int parse_transport(struct cursor *c, struct packet *p, __u32 frame_length)
 {
 	__u32 header = 0;
 
@@ -322,9 +333,11 @@ static __always_inline int parse_transport(struct cursor *c, struct packet *p)
 		p->source_port = sctp->source;
 		p->destination_port = sctp->destination;
 	}
+	p->payload_offset = (__u32)(c->at - c->start) + header;
+	if (p->payload_offset > frame_length)
+		return REASON_TRUNCATED;
 	if (header > p->payload_length)
 		return REASON_MALFORMED;
-	p->payload_offset = (__u32)(c->at - c->start) + header;
 	p->payload_length -= header;
 	return PARSED;
 }
@@ -397,7 +410,7 @@ static __always_inline int parse_packet(void *ctx, enum hook hook,
 	}
 	if (!cursor_settle(ctx, hook, &c, p))
 		return REASON_MALFORMED;
-	return parse_transport(&c, p);
+	return parse_transport(&c, p, frame_length);
 }
 
 /* The first fragment of a datagram leaves its ports for the later ones. */
@@ -411,6 +424,8 @@ static __always_inline int parse_fragment(struct packet *p)
 	};
 	__u32 *known;
 
+	if (fragments_apart)
+		return p->later_fragment ? REASON_FRAGMENT : PARSED;
 	if (p->first_fragment) {
 		__u32 value = (__u32)p->source_port << 16 | p->destination_port;
 

@@ -131,9 +131,10 @@ def heaviest(keys: Keys, weight: Weights, count: int) -> Mask:
         part = slice(start, start + _CHUNK)
         bucket[part] = _bucket(keys.words(keys.rows[part]))
         weights += np.bincount(bucket[part], weight[part], len(weights))
+    filled = weights[weights > 0]
     for take in (2 * count, 32 * count):
-        take = min(take, len(weights))
-        threshold = np.partition(weights, len(weights) - take)[len(weights) - take]
+        enough = take < len(filled)
+        threshold = np.partition(filled, len(filled) - take)[len(filled) - take] if enough else 0.0
         chosen: Mask = ((weights >= threshold) & (weights > 0))[bucket]
         codes = group_codes(keys.words(keys.rows[chosen]))
         sums = np.bincount(codes, weight[chosen])

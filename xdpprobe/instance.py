@@ -74,6 +74,12 @@ class Instance:
                     "`xdpprobe detach --all` removes it",
                 )
             self._fds[name] = fd
+            # Under another version's name the sizes may differ, and the kernel writes its own.
+            if syscall.map_info(fd).value_size != self.abi.maps[name].value_size:
+                raise StateError(
+                    f"the probe at {self.pins.path} has another layout",
+                    "`xdpprobe detach --all` removes it",
+                )
         return self._fds[name]
 
     def map_fds(self) -> dict[str, int]:

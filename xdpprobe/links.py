@@ -36,6 +36,19 @@ def refuse_foreign(interface: Interface) -> None:
     )
 
 
+def refuse_foreign_filter(interface: Interface, hook: Hook) -> None:
+    """Raises StateError when another probe's clsact filter is on the interface.
+
+    Filters stay when a bpffs is unmounted, so it may be one that nobody can detach any more.
+    """
+    if clsact.present(interface.index, hook):
+        direction = hook.value.removeprefix("tc_")
+        raise StateError(
+            f"{interface.name} has the tc filter of another xdpprobe (another --bpffs?)",
+            f"detach that one, or: tc filter del dev {interface.name} {direction} pref 1",
+        )
+
+
 def attach(interface: Interface, hook: Hook, mode: str, program: int, pin: Path) -> None:
     """Makes a link and pins it. Raises StateError or KernelError and leaves nothing then."""
     what = f"cannot attach to {interface.name} ({hook.value})"

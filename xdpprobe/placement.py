@@ -98,6 +98,7 @@ class Placement:
         if hook is Hook.XDP or not links.use_clsact():
             links.attach(interface, hook, mode, program, self._pins.slot(slot) / hook.link)
             return 0
+        links.refuse_foreign_filter(interface, hook)
         made = links.attach_clsact(interface, hook, program)
         if made:
             undo.callback(self._here, clsact.remove_empty_qdisc, interface.index)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdpprobe.aggregate import exact_sum
-from xdpprobe.flows import Indexes, Mask, initiator, labels, turn
+from xdpprobe.flows import Indexes, initiator, labels, turn
 from xdpprobe.snapshot import Array, Snapshot
 
 F32 = npt.NDArray[np.float32]
@@ -28,29 +28,29 @@ _CHUNK = 1 << 15
 
 @dataclass(frozen=True)
 class Rates:
-    """Per second, between two readings of a table of `size` entries.
+    """Per second, between two readings of a table.
 
-    seconds: between them, 0 for the first reading (there are no rates then).
-    rows: indexes of the flows that moved. label: theirs now. flows: (4, n), for each of them its up
-    packets, down packets, up bytes, down bytes; up is from the initiator.
+    seconds: between them, 0 for the first reading (all rates are 0 then).
+    entries: (4, table size), of each entry up packets, down packets, up bytes, down bytes; up is
+    from the initiator.
+    moved: indexes of the entries that are not all 0.
     gone: (4, labels), the same of flows that are not in the table any more.
     """
 
-    size: int
+    snapshot: Snapshot
     seconds: float
-    rows: Indexes
-    label: npt.NDArray[np.uint16]
-    flows: F32
+    entries: F32
+    moved: Indexes
     gone: F64
 
-    def by_label(self, chosen: Mask | None = None) -> F64:
-        """(4, labels); chosen: of these entries of the table only, without what is gone."""
+    def by_label(self, rows: Indexes | None = None) -> F64:
+        """(4, labels); rows: of these flows only, without what is gone."""
         length = self.gone.shape[1]
-        pick = slice(None) if chosen is None else chosen[self.rows]
-        group = np.minimum(self.label[pick], length - 1).astype(np.intp)
-        result = self.gone.copy() if chosen is None else np.zeros_like(self.gone)
-        for row, column in enumerate(self.flows):
-            result[row] += np.bincount(group, column[pick], length)
+        chosen = self.moved if rows is None else rows
+        group = np.minimum(labels(self.snapshot, chosen), length - 1).astype(np.intp)
+        result = self.gone.copy() if rows is None else np.zeros_like(self.gone)
+        for row, column in enumerate(self.entries):
+            result[row] += np.bincount(group, column[chosen], length)
         return result
 
 
@@ -67,28 +67,26 @@ class Meter:
 
         A table of another size (the probe was attached anew) starts afresh.
         """
-        size, labels_known = len(snapshot.hot), len(snapshot.retired)
-        first = self._before is None or len(self._before.tag) != size
-        if self._before is None or first:
-            self._before = _Counters.empty(size)
+        size, length = len(snapshot.hot), len(snapshot.retired)
+        known = self._before if self._before and len(self._before.tag) == size else None
+        self._before = before = known or _Counters.empty(size)
         seconds = max((snapshot.clock.monotonic_ns - self._moment) / 1e9, 1e-3)
-        had = np.zeros((4, labels_known), dtype=np.uint64)
-        pieces = [_compare(self._before, snapshot, start, had) for start in range(0, size, _CHUNK)]
-        before, self._retired = self._retired, snapshot.retired.copy()
+        entries = np.zeros((4, size), np.float32)
+        had = np.zeros((4, length), dtype=np.uint64)
+        moved = [
+            _compare(before, snapshot, start, entries, had) for start in range(0, size, _CHUNK)
+        ]
+        retired, self._retired = self._retired, snapshot.retired.copy()
         self._moment = snapshot.clock.monotonic_ns
-        if first:
-            nothing = np.zeros((4, 0), np.float32), np.zeros((4, labels_known))
-            return Rates(size, 0.0, np.zeros(0, np.intp), np.zeros(0, np.uint16), *nothing)
-        flows: F32 = np.concatenate([piece[2] for piece in pieces], axis=1)
-        flows /= np.float32(seconds)
-        return Rates(
-            size,
-            seconds,
-            np.concatenate([piece[0] for piece in pieces]),
-            np.concatenate([piece[1] for piece in pieces]),
-            flows,
-            _gone(before, self._retired, had) / seconds,
-        )
+        if known is None:
+            none = np.zeros(0, np.intp), np.zeros((4, length))
+            return Rates(snapshot, 0.0, np.zeros((4, size), np.float32), *none)
+        rows = np.concatenate(moved)
+        if 2 * len(rows) < size:
+            entries[:, rows] /= np.float32(seconds)
+        else:
+            entries /= np.float32(seconds)
+        return Rates(snapshot, seconds, entries, rows, _gone(retired, self._retired, had) / seconds)
 
 
 @dataclass(frozen=True)
@@ -110,14 +108,14 @@ class _Counters:
         )
 
 
-Piece = tuple[Indexes, npt.NDArray[np.uint16], F32]
+def _compare(
+    before: _Counters, snapshot: Snapshot, start: int, entries: F32, had: Array
+) -> Indexes:
+    """Writes by how much the entries from `start` on moved, and returns the indexes of those.
 
+    `before` becomes the present.
 
-def _compare(before: _Counters, snapshot: Snapshot, start: int, had: Array) -> Piece:
-    """The entries from `start` on that moved: indexes, labels, and by how much (4, n).
-
-    `before` becomes the present. What flows that left the table had by then is added to `had`, by
-    direction and label.
+    What flows that left the table had by then is added to `had`, by direction and label.
     """
     part = slice(start, start + _CHUNK)
     at = start + np.flatnonzero(snapshot.hot["tag"][part] | before.tag[part])
@@ -141,11 +139,13 @@ def _compare(before: _Counters, snapshot: Snapshot, start: int, had: Array) -> P
     before.label[at] = owner
     packets -= was_packets
     octets -= was_octets
-    moved = np.flatnonzero((packets[:, 0] | packets[:, 1] | octets[:, 0] | octets[:, 1]) * tag)
-    flows = np.empty((4, len(moved)), np.float32)
+    moved = np.flatnonzero(
+        (packets[:, 0] | packets[:, 1] | octets[:, 0] | octets[:, 1]) * (tag != 0)
+    )
+    at, end = at[moved], owner[moved] & 1
     for row, pair in ((0, packets), (2, octets)):
-        flows[row : row + 2] = turn(pair[moved], owner[moved] & 1)
-    return at[moved], (owner[moved] >> 1).astype(np.uint16), flows
+        entries[row][at], entries[row + 1][at] = turn(pair[moved], end)
+    return at
 
 
 def _gone(before: Array, now: Array, had: Array) -> F64:

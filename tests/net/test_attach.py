@@ -14,9 +14,11 @@ import pytest
 
 from tests.net.conftest import Cli, End, Veth
 from tests.net.frames import FRAME, send, sender
-from xdpprobe import links, syscall
+from xdpprobe import hooks, links, syscall
 from xdpprobe.attach import attach
 from xdpprobe.detach import detach
+from xdpprobe.errors import StateError
+from xdpprobe.lab.namespaces import Network
 from xdpprobe.loader import load_object
 
 COUNT = 23
@@ -195,6 +197,41 @@ def test_clsact_counts_updates_and_goes(cli: Cli, veth: Veth) -> None:
     assert "clsact" in qdiscs(veth.left)
     detach(["eth0"], bpffs=cli.bpffs, netns_name=veth.left.namespace.name)
     assert "clsact" not in qdiscs(veth.left)
+    assert empty(cli.bpffs)
+
+
+@pytest.mark.usefixtures("without_tcx")
+def test_clsact_of_another_probe_is_not_taken_over(cli: Cli, veth: Veth) -> None:
+    attach_here(veth.left, cli.bpffs)
+    with Network() as other:
+        bpffs = other.mount_bpffs()
+        with pytest.raises(StateError, match="tc filter of another xdpprobe"):
+            attach_here(veth.left, bpffs)
+        assert empty(bpffs)
+    send(veth.right, COUNT)
+    assert cli.json("status")["interfaces"][0]["packets"][0] == COUNT
+    detach([], everything=True, bpffs=cli.bpffs)
+
+
+def test_auto_falls_back_to_tc_without_native_xdp(
+    cli: Cli, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bridge has no native XDP; here it passes for hardware."""
+    space = network.add("hardware")
+    space.ip("link add eth0 type bridge\nlink set eth0 up\n")
+    monkeypatch.setattr(hooks, "_why_tc", lambda *_: "")
+    done = attach(["eth0"], bpffs=cli.bpffs, netns_name=space.name)
+    assert done.attached[0].hooks == "tc ingress + tc egress"
+    assert done.attached[0].why == "driver bridge has no native XDP"
+    (entry,) = cli.json("status")["interfaces"]
+    assert (entry["hooks"], entry["mode"]) == (["tc ingress", "tc egress"], None)
+    refused = cli("attach", "eth0", "--netns", space.name, "--hook", "xdp", check=False)
+    assert "attached otherwise" in refused.stderr
+    cli("detach", "--all")
+    refused = cli("attach", "eth0", "--netns", space.name, "--hook", "xdp", check=False)
+    assert refused.returncode == 1
+    assert "cannot attach to eth0 (xdp_entry)" in refused.stderr
+    assert "--hook tc" in refused.stderr
     assert empty(cli.bpffs)
 
 

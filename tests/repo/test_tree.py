@@ -12,8 +12,8 @@ ROOMS = {
     *("pyproject.toml", "requirements-ci.txt", "setup.py", "tests", "tools", "vm-test", "xdpprobe"),
 }
 
-# Prose and data carry no header; neither do the licences themselves.
-HEADERLESS = {".md", ".json", ".pcap", ".pcapng", ".bin", ".svg", ".png", ".typed", ".dat"}
+# Prose and bare data carry no header; neither do the licences themselves.
+HEADERLESS = {".md", ".txt", ".json", ".pcap", ".pcapng", ".bin", ".svg", ".png", ".typed", ".dat"}
 
 # The brackets keep this file from holding what it forbids.
 MACHINE = re.compile(r"/w[o]rk/|/r[o]ot/|/h[o]me/\w|/[o]pt/\w|/t[m]p/\w")

@@ -27,7 +27,7 @@ def between(before: Snapshot, after: Snapshot) -> Rates:
 def test_the_first_reading_has_no_rates() -> None:
     rates = Meter().update(samples.small())
     assert rates.seconds == 0
-    assert not len(rates.rows)
+    assert not len(rates.moved)
     assert not rates.by_label().any()
 
 
@@ -56,8 +56,8 @@ def test_another_flow_in_the_same_slot_counts_whole() -> None:
     after = copy(before)
     samples.put(after, 5, packets=(60, 60), octets=(6000, 6000), tag=2)
     rates = between(before, after)
-    assert rates.rows.tolist() == [5]
-    assert rates.flows.tolist() == [[30.0], [30.0], [3000.0], [3000.0]]
+    assert rates.moved.tolist() == [5]
+    assert rates.entries[:, 5].tolist() == [30.0, 30.0, 3000.0, 3000.0]
 
 
 def test_a_flow_that_came_back_counts_from_zero() -> None:
@@ -67,7 +67,7 @@ def test_a_flow_that_came_back_counts_from_zero() -> None:
     samples.put(after, 5, packets=(2, 60), octets=(20, 6000))
     after.retired[0] = ((50, 50), (5000, 5000), 1)
     rates = between(before, after)
-    assert rates.flows[2:].tolist() == [[10.0], [3000.0]]
+    assert rates.entries[2:, 5].tolist() == [10.0, 3000.0]
     assert not rates.gone.any()
 
 
@@ -78,7 +78,7 @@ def test_flows_that_came_and_went_between_readings_show() -> None:
     after.retired[3] = ((5, 1), (500, 100), 3)
     rates = between(before, after)
     assert rates.by_label()[:, 3].tolist() == [2.0, 0.0, 200.0, 0.0]
-    everything = np.ones(rates.size, np.bool_)
+    everything = np.arange(len(after.hot))
     assert not rates.by_label(everything).any()
 
 
@@ -107,7 +107,7 @@ def test_bytes_that_lag_behind_packets_are_no_huge_rate() -> None:
     samples.put(before, 5, packets=(10, 10), octets=(1000, 1000))
     after = copy(before)
     samples.put(after, 5, packets=(11, 10), octets=(990, 1000))
-    assert between(before, after).flows.tolist() == [[0.5], [0.0], [0.0], [0.0]]
+    assert between(before, after).entries[:, 5].tolist() == [0.5, 0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("flows", [0, 300, 40_000])

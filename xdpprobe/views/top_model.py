@@ -75,14 +75,8 @@ class _Reading:
         self.wanted = wanted
         self.used = int(np.count_nonzero(snapshot.hot["tag"]))
         # Bytes a second of each entry of the table.
-        self.up, self.down = np.zeros((2, rates.size), np.float32)
-        self.up[rates.rows], self.down[rates.rows] = rates.flows[2], rates.flows[3]
-        self.by_label = rates.by_label(None if wanted is None else self._mask())
-
-    def _mask(self) -> Mask:
-        chosen = np.zeros(self.rates.size, np.bool_)
-        chosen[self.rows] = True
-        return chosen
+        self.up, self.down = rates.entries[2:]
+        self.by_label = rates.by_label(None if wanted is None else self.rows)
 
     @cached_property
     def rows(self) -> Indexes:
@@ -95,8 +89,9 @@ class _Reading:
     def active(self) -> Indexes:
         """Those of them that moved."""
         if self.wanted is not None:
-            return self.rows[self.up[self.rows] + self.down[self.rows] > 0]
-        moved = self.rates.rows
+            busy: Mask = self.up[self.rows] + self.down[self.rows] > 0
+            return self.rows[busy]
+        moved = self.rates.moved
         complete: Mask = self.snapshot.cold["tag"][moved] == self.snapshot.hot["tag"][moved]
         return moved[complete]
 
