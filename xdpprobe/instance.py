@@ -6,7 +6,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 import numpy.typing as npt
 
 from xdpprobe import memory, syscall
@@ -164,9 +163,3 @@ class Instance:
             return memory.map_bytes(syscall.map_info(fd), 1)
         finally:
             os.close(fd)
-
-
-def per_cpu(fd: int, index: int, dtype: np.dtype[Any], cpus: int) -> Array:
-    """One element of a per-CPU array: a record a CPU. Value sizes are multiples of 8."""
-    data = syscall.lookup(fd, index, dtype.itemsize * cpus)
-    return np.frombuffer(data or bytes(dtype.itemsize * cpus), dtype)

@@ -12,14 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-
 from xdpprobe import syscall
 from xdpprobe.abi import Abi, load_abi
 from xdpprobe.clock import Clock
 from xdpprobe.errors import StateError
-from xdpprobe.instance import Array, Instance, Slot, per_cpu
-from xdpprobe.libbpf import possible_cpus
+from xdpprobe.instance import Instance, Slot
 from xdpprobe.pins import DEFAULT, Pins, check_bpffs
 from xdpprobe.snapshot import Label, Snapshot
 from xdpprobe.tables import Tables
@@ -59,7 +56,6 @@ class Probe:
         self._names = self._tables.array("names")
         self._retired = self._tables.array("retired")
         self._control = self._tables.array("control")
-        self._cpus = possible_cpus()
         self._labels: tuple[int, dict[int, Label]] = (-1, {})
         self._clock_program = syscall.open_pin(instance.pins.clock)
         self._clock = Clock(self._clock_program, instance.map_fd("clock"))
@@ -115,7 +111,7 @@ class Probe:
             hot=hot,
             cold=self._cold,
             names=self._names,
-            retired=self._sum_retired(),
+            retired=self._tables.retired(self._retired),
             clock=clock,
             labels=self._current_labels(),
             enums={name: dict(values) for name, values in self.abi.enums.items()},
@@ -125,12 +121,6 @@ class Probe:
             info={name: int(info[name]) for name in _INFO},
         )
 
-    def _sum_retired(self) -> Array:
-        stripes = len(self._retired) // self.abi.maps["retired"].max_entries
-        words = self._retired.view(np.uint64).reshape(stripes, -1)
-        total: Array = words.sum(axis=0, dtype=np.uint64).view(self._retired.dtype)
-        return total
-
     def _current_labels(self) -> dict[int, Label]:
         generation = int(self._control["generation"][0])
         if self._labels[0] != generation:
@@ -139,18 +129,11 @@ class Probe:
 
     def counters(self) -> dict[str, tuple[int, int]]:
         """Name of enum counter -> (packets, bytes), CPUs summed."""
-        fd, dtype = self.instance.map_fd("counters"), self.abi.element_dtype("counters")
-        found = {}
-        for name, index in self.abi.enums["counter"].items():
-            if index < self.abi.maps["counters"].max_entries:
-                values = per_cpu(fd, index, dtype, self._cpus)
-                found[name] = (int(values["packets"].sum()), int(values["bytes"].sum()))
-        return found
+        return self._tables.counters()
 
     def port(self, slot: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Totals of an interface slot: (packets, bytes) ingress, (packets, bytes) egress."""
-        dtype = self.abi.element_dtype("ports")
-        values = per_cpu(self.instance.map_fd("ports"), slot, dtype, self._cpus)
+        values = self._tables.per_cpu("ports", slot)
         packets, octets = values["packets"].sum(axis=0), values["bytes"].sum(axis=0)
         return (int(packets[0]), int(octets[0])), (int(packets[1]), int(octets[1]))
 

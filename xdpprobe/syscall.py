@@ -8,7 +8,7 @@ import ctypes as c
 import errno
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -330,6 +330,27 @@ def test_run(
     result = library().bpf_prog_test_run_opts(program, c.byref(run))
     check(result, f"cannot test-run a program on {len(data)} bytes")
     return run.retval, run.duration, bytes(out[: run.data_size_out]) if out is not None else b""
+
+
+def test_runner(program: int, room: int) -> Callable[[bytes], int]:
+    """`test_run` for many packets of up to `room` bytes: one buffer, one request, no answer copied.
+
+    The function that it returns runs the program once on a packet and gives its return value.
+    """
+    buffer = c.create_string_buffer(room)
+    run = _TestRun(sz=c.sizeof(_TestRun), data_in=c.addressof(buffer), repeat=1)
+    call, reference, move = library().bpf_prog_test_run_opts, c.byref(run), c.memmove
+
+    def once(data: bytes) -> int:
+        size = len(data)
+        move(buffer, data, size)
+        run.data_size_in = size
+        run.data_size_out = 0  # libbpf leaves the last packet's size there
+        if call(program, reference):
+            check(-1, f"cannot test-run a program on {size} bytes")
+        return run.retval
+
+    return once
 
 
 def enter_netns(fd: int) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from xdpprobe import public_suffix, syscall
 from xdpprobe.abi import Abi
 from xdpprobe.catalogue import verify_protocols
+from xdpprobe.libbpf import possible_cpus
 from xdpprobe.rules import NameRule, compile_rules
 from xdpprobe.settings import PRIVACY
 from xdpprobe.snapshot import Label
@@ -134,6 +135,28 @@ class Tables:
         finally:
             os.close(fd)
         syscall.delete(outer, old)
+
+    def per_cpu(self, name: str, index: int) -> Array:
+        """One element of a per-CPU array: a record a CPU. Value sizes are multiples of 8."""
+        dtype = self.abi.element_dtype(name)
+        size = dtype.itemsize * possible_cpus()
+        return np.frombuffer(syscall.lookup(self._map_fd(name), index, size) or bytes(size), dtype)
+
+    def counters(self) -> dict[str, tuple[int, int]]:
+        """Name of enum counter -> (packets, bytes), CPUs summed."""
+        found = {}
+        for name, index in self.abi.enums["counter"].items():
+            if index < self.abi.maps["counters"].max_entries:
+                values = self.per_cpu("counters", index)
+                found[name] = (int(values["packets"].sum()), int(values["bytes"].sum()))
+        return found
+
+    def retired(self, mapped: Array) -> Array:
+        """The mapped array `retired` with its stripes summed: one record a label."""
+        stripes = len(mapped) // self.abi.maps["retired"].max_entries
+        words = mapped.view(np.uint64).reshape(stripes, -1)
+        total: Array = words.sum(axis=0, dtype=np.uint64).view(mapped.dtype)
+        return total
 
     def labels(self) -> dict[int, Label]:
         """The labels that the table holds, by id."""

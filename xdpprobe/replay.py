@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A capture through the very XDP program that runs on interfaces, by BPF_PROG_TEST_RUN.
+
+What a test run cannot know reaches the program through the map `replay`: the packet's time and
+its original length. The program's clock is then the capture's, in milliseconds; idle time-outs
+are off, so that a flow is one entry from the first packet to the last.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xdpprobe import catalogue as catalogues
+from xdpprobe import syscall
+from xdpprobe.capture import Capture
+from xdpprobe.errors import StateError
+from xdpprobe.linktypes import to_ethernet
+from xdpprobe.loader import Loaded, load_object
+from xdpprobe.snapshot import ClockReading, Snapshot
+
+TICKS = 1000  # of the program's clock a second
+NEVER = 0x3FFFFFFF  # ticks; below half of 32 bits, as ages are compared signed
+SHORTEST = 14  # bytes that a test run of an XDP program takes
+LONGEST = 60_000  # and the most: a frame and its fragments
+MOST_FLOWS = 1 << 22
+
+
+@dataclass
+class Replay:
+    """What came of a capture.
+
+    snapshot: the tables. order: their entries in order of the flows' first packets. packets,
+    octets: of the capture. short: frames below 14 bytes, which no test run takes. unsupported:
+    packets of a link type that carries no IP plainly. damage: where the file breaks off.
+    """
+
+    snapshot: Snapshot
+    order: list[int] = field(default_factory=list)
+    packets: int = 0
+    octets: int = 0
+    short: int = 0
+    unsupported: int = 0
+    damage: str | None = None
+
+    def lost(self) -> int:
+        """Flows that the table had no room for."""
+        return sum(
+            self.snapshot.counters[f"LOSS_EVICTED_{kind}"][0] for kind in ("ESTABLISHED", "NEW")
+        )
+
+
+def replay(
+    path: Path,
+    *,
+    flow_limit: int = 262144,
+    fragments_apart: bool = True,
+    signatures: list[Path] | None = None,
+) -> Replay:
+    """Runs a capture. `flow_limit` is the table's first size: it grows until nothing is lost.
+
+    Raises DataError for what is no capture, PrivilegeError, KernelError, and StateError where
+    even the largest table is too small.
+    """
+    known = catalogues.load(signatures)
+    while True:
+        done = _run(path, known, flow_limit, fragments_apart)
+        if not done.lost():
+            return done
+        if flow_limit * 4 > MOST_FLOWS:
+            raise StateError(
+                f"{path} has more flows than {flow_limit} entries can hold",
+                "split the capture (editcap -c) and replay the parts",
+            )
+        flow_limit *= 4
+
+
+def _run(path: Path, known: catalogues.Catalogue, entries: int, apart: bool) -> Replay:
+    constants: dict[str, int | bytes] = {
+        "replaying": 1,
+        "fragments_apart": int(apart),
+        "idle_new": NEVER,
+        "idle_established": NEVER,
+        "idle_closed": NEVER,
+        "active_timeout": NEVER,
+    }
+    # Open first: a file that is no capture is said before the kernel is asked for anything.
+    with (
+        Capture(path) as capture,
+        load_object(
+            constants, flows=entries, programs=["xdp_entry"], l4=known.l4, hz=TICKS
+        ) as loaded,
+    ):
+        loaded.tables().load(known)
+        return _feed(capture, loaded)
+
+
+def _feed(capture: Capture, loaded: Loaded) -> Replay:
+    record = loaded.array("replay", writable=True)
+    words = record.view(np.uint32)
+    times = record["time_ns"]
+    fields: Any = record.dtype.fields
+    length_at, index_at = (fields[name][1] // 4 for name in ("wire_length", "flow_index"))
+    run = syscall.test_runner(loaded.prog_fd("xdp_entry"), LONGEST)
+    seen: dict[int, None] = {}
+    packets = octets = short = unsupported = 0
+    last = 0
+    for packet in capture:
+        packets += 1
+        octets += packet.wire_length
+        frame = to_ethernet(packet)
+        if frame is None:
+            unsupported += 1
+            continue
+        data = frame.data if len(frame.data) <= LONGEST else frame.data[:LONGEST]
+        if len(data) < SHORTEST:
+            short += 1
+            continue
+        times[0] = last = packet.time_ns
+        words[length_at] = packet.wire_length
+        words[index_at] = 0
+        run(data)
+        seen[int(words[index_at])] = None
+    seen.pop(0, None)
+    snapshot = _snapshot(loaded, last)
+    order = [index - 1 for index in seen]
+    return Replay(snapshot, order, packets, octets, short, unsupported, capture.damage)
+
+
+def _snapshot(loaded: Loaded, last_ns: int) -> Snapshot:
+    tables, abi = loaded.tables(), loaded.abi
+    return Snapshot(
+        hot=loaded.array("flow_hot"),
+        cold=loaded.array("flow_cold"),
+        names=loaded.array("names"),
+        retired=tables.retired(loaded.array("retired")),
+        # Capture time is wall time: both clocks stand at the last packet.
+        clock=ClockReading(last_ns // 10**6 % 2**32, TICKS, last_ns, last_ns),
+        labels=tables.labels(),
+        enums={name: dict(values) for name, values in abi.enums.items()},
+        counters=tables.counters(),
+    )
