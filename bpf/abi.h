@@ -13,12 +13,12 @@
 
 #include <linux/types.h>
 
-#define FLOW_WAYS 8		 /* entries a set */
-#define MAX_LABELS 8192		 /* protocol and application ids are below */
-#define MAX_SLOTS 120		 /* interfaces of one probe */
-#define MAX_READERS 4		 /* ring buffers that may be read at once */
-#define NAME_MAX_LEN 255	 /* RFC 1035, 2.3.4: octets of a domain name */
-#define NAME_KEY_LEN 64		 /* reversed name bytes that rules may use */
+#define FLOW_WAYS 8	 /* entries a set */
+#define MAX_LABELS 8192	 /* protocol and application ids are below */
+#define MAX_SLOTS 120	 /* interfaces of one probe */
+#define MAX_READERS 4	 /* ring buffers that may be read at once */
+#define NAME_MAX_LEN 255 /* RFC 1035, 2.3.4: octets of a domain name */
+#define NAME_KEY_LEN 64	 /* reversed name bytes that rules may use */
 #define DIRECTIONS 2
 
 /*
@@ -27,38 +27,38 @@
  * know (INFO_*). Index of `counters`; the names are printed as they stand here.
  */
 enum counter {
-	REASON_ARP = 0,		   /* ARP and RARP */
-	REASON_NOT_IP,		   /* other EtherTypes, LLC */
-	REASON_TRUNCATED,	   /* ends inside a header */
-	REASON_MALFORMED,	   /* a header contradicts itself */
-	REASON_TAGS,		   /* more VLAN tags or MPLS labels than parsed */
-	REASON_IPV6_CHAIN,	   /* more IPv6 extension headers than parsed */
-	REASON_FRAGMENT,	   /* later fragment of an unknown datagram */
-	REASON_NO_MAP,		   /* a map look-up failed: never in practice */
-	LOSS_EVICTED_ESTABLISHED,  /* live established flow pushed out */
-	LOSS_EVICTED_NEW,	   /* live unestablished flow pushed out */
-	LOSS_TAIL_CALL,		   /* inspection stage missing */
-	LOSS_LOAD_BYTES,	   /* payload could not be copied */
-	LOSS_BUDGET,		   /* inspection ended without a verdict */
-	LOSS_HELLO_FULL,	   /* no slot for an unfinished hello */
-	LOSS_HELLO_BUSY,	   /* slot held by another CPU for too long */
-	LOSS_HELLO_LONG,	   /* byte beyond the longest hello kept */
-	LOSS_HELLO_AGED,	   /* unfinished hello given up for its age */
-	LOSS_HELLO_MALFORMED,	   /* hello that contradicts itself */
-	LOSS_NAME_CHARS,	   /* name with bytes that no host name has */
-	LOSS_NAME_FULL,		   /* name table slot busy: flow without name */
-	LOSS_NAME_EVICTED,	   /* name pushed out; its flows lose the text */
-	LOSS_STALE_FLOW,	   /* flow left the table while inspected */
-	LOSS_RING_FULL,		   /* record not written: reader too slow */
-	INFO_NO_READER,		   /* record not written: nobody reads */
-	INFO_DUPLICATE,		   /* seen before on another interface */
-	INFO_EXPIRED,		   /* flows ended by idle time-out */
-	INFO_CLOSED,		   /* flows ended by FIN or RST */
-	INFO_INSPECTED,		   /* packets that reached inspection */
-	INFO_HELLO_PIECES,	   /* pieces given to the hello assembler */
-	INFO_HELLO_JOINED,	   /* hellos completed from pieces */
-	INFO_NAMED,		   /* names extracted */
-	INFO_GSO,		   /* aggregates seen at tc (bytes: as wired) */
+	REASON_ARP = 0,	   /* ARP and RARP */
+	REASON_NOT_IP,	   /* other EtherTypes, LLC */
+	REASON_TRUNCATED,  /* ends inside a header */
+	REASON_MALFORMED,  /* a header contradicts itself */
+	REASON_TAGS,	   /* more VLAN tags or MPLS labels than parsed */
+	REASON_IPV6_CHAIN, /* more IPv6 extension headers than parsed */
+	REASON_FRAGMENT,   /* later fragment of an unknown datagram */
+	REASON_NO_MAP,	   /* a map look-up failed: never in practice */
+	LOSS_EVICTED_ESTABLISHED, /* live established flow pushed out */
+	LOSS_EVICTED_NEW,	  /* live unestablished flow pushed out */
+	LOSS_TAIL_CALL,		  /* inspection stage missing */
+	LOSS_LOAD_BYTES,	  /* payload could not be copied */
+	LOSS_BUDGET,		  /* inspection ended without a verdict */
+	LOSS_HELLO_FULL,	  /* no slot for an unfinished hello */
+	LOSS_HELLO_BUSY,	  /* slot held by another CPU for too long */
+	LOSS_HELLO_LONG,	  /* byte beyond the longest hello kept */
+	LOSS_HELLO_AGED,	  /* unfinished hello given up for its age */
+	LOSS_HELLO_MALFORMED,	  /* hello that contradicts itself */
+	LOSS_NAME_CHARS,	  /* name with bytes that no host name has */
+	LOSS_NAME_FULL,		  /* name table slot busy: flow without name */
+	LOSS_NAME_EVICTED,	  /* name pushed out; its flows lose the text */
+	LOSS_STALE_FLOW,	  /* flow left the table while inspected */
+	LOSS_RING_FULL,		  /* record not written: reader too slow */
+	INFO_NO_READER,		  /* record not written: nobody reads */
+	INFO_DUPLICATE,		  /* seen before on another interface */
+	INFO_EXPIRED,		  /* flows ended by idle time-out */
+	INFO_CLOSED,		  /* flows ended by FIN or RST */
+	INFO_INSPECTED,		  /* packets that reached inspection */
+	INFO_HELLO_PIECES,	  /* pieces given to the hello assembler */
+	INFO_HELLO_JOINED,	  /* hellos completed from pieces */
+	INFO_NAMED,		  /* names extracted */
+	INFO_GSO,		  /* aggregates seen at tc (bytes: as wired) */
 	COUNTER_MAX,
 };
 
@@ -99,33 +99,33 @@ enum method {
 /* Programs behind the entry points, by tail call: index of `xdp_stages` and
  * `tc_stages`. Program names are a hook and one of these: xdp_inspect. */
 enum stage {
-	STAGE_INSPECT = 0,	/* copy the payload, look for what it is */
-	STAGE_STREAM,		/* put an unfinished hello together */
-	STAGE_NAME,		/* match a server name, keep it, decide */
+	STAGE_INSPECT = 0, /* copy the payload, look for what it is */
+	STAGE_STREAM,	   /* put an unfinished hello together */
+	STAGE_NAME,	   /* match a server name, keep it, decide */
 	STAGE_MAX,
 };
 
 enum flow_state {
-	FLOW_NEW = 0,		/* one direction only, few packets */
-	FLOW_ESTABLISHED,	/* answered, or more than a handful of packets */
-	FLOW_CLOSED,		/* TCP: RST, or FIN both ways */
+	FLOW_NEW = 0,	  /* one direction only, few packets */
+	FLOW_ESTABLISHED, /* answered, or more than a handful of packets */
+	FLOW_CLOSED,	  /* TCP: RST, or FIN both ways */
 };
 
 /* Bits of flow_hot.flags. Those with two forms come a direction each: the form
  * for direction d is BIT << d. */
 enum flow_flag {
-	FLOW_INITIATOR_1 = 1 << 0,     /* endpoint 1 opened the flow, else 0 */
-	FLOW_INITIATOR_SURE = 1 << 1,  /* known from SYN or SYN-ACK */
-	FLOW_FINAL = 1 << 2,	       /* nothing more to inspect */
-	FLOW_ANSWERED_0 = 1 << 3,      /* payload or ACK from endpoint 0 */
+	FLOW_INITIATOR_1 = 1 << 0,    /* endpoint 1 opened the flow, else 0 */
+	FLOW_INITIATOR_SURE = 1 << 1, /* known from SYN or SYN-ACK */
+	FLOW_FINAL = 1 << 2,	      /* nothing more to inspect */
+	FLOW_ANSWERED_0 = 1 << 3,     /* payload or ACK from endpoint 0 */
 	FLOW_ANSWERED_1 = 1 << 4,
 	FLOW_FIN_0 = 1 << 5,
 	FLOW_FIN_1 = 1 << 6,
-	FLOW_ISN_0 = 1 << 7,	       /* cold.isn[0] is valid */
+	FLOW_ISN_0 = 1 << 7, /* cold.isn[0] is valid */
 	FLOW_ISN_1 = 1 << 8,
-	FLOW_START_0 = 1 << 9,	       /* first payload bytes were examined */
+	FLOW_START_0 = 1 << 9, /* first payload bytes were examined */
 	FLOW_START_1 = 1 << 10,
-	FLOW_PENDING_0 = 1 << 11,      /* a hello is being put together */
+	FLOW_PENDING_0 = 1 << 11, /* a hello is being put together */
 	FLOW_PENDING_1 = 1 << 12,
 };
 
@@ -135,37 +135,37 @@ enum flow_flag {
  * Hot: all that an established flow's packet touches, one cache line.
  */
 struct flow_hot {
-	__u64 tag;		/* keyed hash of the key; 0: free */
+	__u64 tag; /* keyed hash of the key; 0: free */
 	__u64 packets[DIRECTIONS];
-	__u64 bytes[DIRECTIONS];	/* frame bytes without FCS */
-	__u32 seen[DIRECTIONS];	/* jiffies, low 32 bits; of direction d */
-	__u16 app;		/* label id of the application, 0: none */
-	__u16 protocol;		/* label id of the wire protocol, 0: unknown */
-	__u8 app_method;	/* enum method */
+	__u64 bytes[DIRECTIONS]; /* frame bytes without FCS */
+	__u32 seen[DIRECTIONS];	 /* jiffies, low 32 bits; of direction d */
+	__u16 app;		 /* label id of the application, 0: none */
+	__u16 protocol;		 /* label id of the wire protocol, 0: unknown */
+	__u8 app_method;	 /* enum method */
 	__u8 protocol_method;
-	__u8 app_confidence;	/* 0..100 */
+	__u8 app_confidence; /* 0..100 */
 	__u8 protocol_confidence;
 	__u8 owner[DIRECTIONS]; /* port (slot * 2 + egress) that counts, + 1 */
 	__u8 spent[DIRECTIONS]; /* payload packets inspected */
 	__u8 state;		/* enum flow_state */
-	__u8 away;		/* way 0: flows of this set in their second set */
-	__u16 flags;		/* enum flow_flag */
+	__u8 away;   /* way 0: flows of this set in their second set */
+	__u16 flags; /* enum flow_flag */
 };
 
 /* Cold: written at birth and by verdicts. IPv4 addresses are v4-mapped
  * (RFC 4291, 2.5.5.2). Ports are in network byte order. */
 struct flow_cold {
-	__u64 tag;		/* as hot.tag once the birth is complete */
+	__u64 tag; /* as hot.tag once the birth is complete */
 	__u8 address[DIRECTIONS][16];
 	__u8 port[DIRECTIONS][2];
-	__u16 vlan;		/* outermost VLAN id, 0: none */
-	__u8 l4;		/* IP protocol number */
-	__u8 slot;		/* interface of the first packet */
-	__u64 first_ns;		/* CLOCK_MONOTONIC at birth */
-	__u64 name;		/* name_entry.hash of the server name, 0: none */
-	__u32 isn[DIRECTIONS];	/* TCP initial sequence numbers */
-	__u32 named_after;	/* packets of both directions when named */
-	__u32 reported;		/* jiffies of the last active record */
+	__u16 vlan;	       /* outermost VLAN id, 0: none */
+	__u8 l4;	       /* IP protocol number */
+	__u8 slot;	       /* interface of the first packet */
+	__u64 first_ns;	       /* CLOCK_MONOTONIC at birth */
+	__u64 name;	       /* name_entry.hash of the server name, 0: none */
+	__u32 isn[DIRECTIONS]; /* TCP initial sequence numbers */
+	__u32 named_after;     /* packets of both directions when named */
+	__u32 reported;	       /* jiffies of the last active record */
 	__u64 reserved[2];
 };
 
@@ -173,9 +173,9 @@ struct flow_cold {
  * gives the set of NAME_WAYS elements to search. */
 #define NAME_WAYS 4
 struct name_entry {
-	__u64 hash;		/* keyed; 0: free, 1: being written */
-	__u32 used;		/* jiffies of the last flow named so */
-	__u16 app;		/* what the rules of that moment said */
+	__u64 hash; /* keyed; 0: free, 1: being written */
+	__u32 used; /* jiffies of the last flow named so */
+	__u16 app;  /* what the rules of that moment said */
 	__u8 length;
 	__u8 reserved;
 	__u8 text[NAME_MAX_LEN + 1]; /* lower case, no NUL unless shorter */
@@ -184,7 +184,7 @@ struct name_entry {
 /* What flows of a label left behind when they went. Index: stripe *
  * MAX_LABELS + label, where label is the application or else the protocol. */
 struct retired_value {
-	__u64 packets[2];	/* [0] from the initiator, [1] to it */
+	__u64 packets[2]; /* [0] from the initiator, [1] to it */
 	__u64 bytes[2];
 	__u64 flows;
 };
@@ -197,8 +197,8 @@ struct port_totals {
 
 /* The one value that user space changes while the probe runs. */
 struct control_value {
-	__u32 generation;	/* selects the tables: generation & 1 */
-	__u32 readers;		/* bit i: ring i is being read */
+	__u32 generation; /* selects the tables: generation & 1 */
+	__u32 readers;	  /* bit i: ring i is being read */
 };
 
 /* Name rules: longest match over the reversed name followed by '.', so that
@@ -209,25 +209,25 @@ struct name_key {
 };
 
 struct name_rule {
-	__u16 suffix_app;	/* of this name and all below it, 0: none */
-	__u16 exact_app;	/* of this very name only, 0: none */
-	__u8 length;		/* of the rule's name, without the '.' */
-	__u8 public_suffix;	/* length of the public suffix at its end */
-	__u8 wildcard;		/* 1: the public suffix has one label more */
+	__u16 suffix_app;   /* of this name and all below it, 0: none */
+	__u16 exact_app;    /* of this very name only, 0: none */
+	__u8 length;	    /* of the rule's name, without the '.' */
+	__u8 public_suffix; /* length of the public suffix at its end */
+	__u8 wildcard;	    /* 1: the public suffix has one label more */
 	__u8 reserved;
 };
 
 enum record_kind {
-	RECORD_NAMED = 1,	/* the flow got a verdict, or a better one */
-	RECORD_ENDED,		/* closed */
-	RECORD_EXPIRED,		/* idle time-out, seen when the slot was reused */
-	RECORD_EVICTED,		/* pushed out by another flow */
-	RECORD_ACTIVE,		/* still going on after the active time-out */
+	RECORD_NAMED = 1, /* the flow got a verdict, or a better one */
+	RECORD_ENDED,	  /* closed */
+	RECORD_EXPIRED,	  /* idle time-out, seen when the slot was reused */
+	RECORD_EVICTED,	  /* pushed out by another flow */
+	RECORD_ACTIVE,	  /* still going on after the active time-out */
 };
 
 struct flow_record {
-	__u32 kind;		/* enum record_kind */
-	__u32 now;		/* jiffies */
+	__u32 kind; /* enum record_kind */
+	__u32 now;  /* jiffies */
 	struct flow_hot hot;
 	struct flow_cold cold;
 	__u8 name[NAME_MAX_LEN + 1];
@@ -235,29 +235,29 @@ struct flow_record {
 
 /* Replay: what BPF_PROG_TEST_RUN cannot say of a captured packet. */
 struct replay_value {
-	__u64 time_ns;		/* capture time */
-	__u32 wire_length;	/* original length */
-	__u32 synthetic;	/* bytes of made-up link header, not counted */
-	__u32 flow_index;	/* answer: element of the flow table + 1, or 0 */
+	__u64 time_ns;	   /* capture time */
+	__u32 wire_length; /* original length */
+	__u32 synthetic;   /* bytes of made-up link header, not counted */
+	__u32 flow_index;  /* answer: element of the flow table + 1, or 0 */
 	__u32 reserved;
 };
 
 /* Filled by the program clock_read, which is only ever test-run. */
 struct clock_value {
 	__u64 jiffies;
-	__u64 ktime_ns;		/* CLOCK_MONOTONIC */
-	__u64 coarse_ns;	/* the same, at the last tick */
+	__u64 ktime_ns;	 /* CLOCK_MONOTONIC */
+	__u64 coarse_ns; /* the same, at the last tick */
 };
 
 /* What an interface slot stands for; written by the loader only. */
 #define IFACE_NAME_LEN 16
 struct slot_info {
 	__u32 ifindex;
-	__u32 hook;		/* bits: 1 xdp, 2 tc ingress, 4 tc egress */
-	__u32 mode;		/* 0 none, 1 native, 2 skb */
+	__u32 hook; /* bits: 1 xdp, 2 tc ingress, 4 tc egress */
+	__u32 mode; /* 0 none, 1 native, 2 skb */
 	__u32 reserved;
-	__u64 since_ns;		/* CLOCK_REALTIME */
-	__u64 netns;		/* inode of its network namespace */
+	__u64 since_ns; /* CLOCK_REALTIME */
+	__u64 netns;	/* inode of its network namespace */
 	__u8 name[IFACE_NAME_LEN];
 	__u8 netns_name[64];
 };
@@ -265,24 +265,24 @@ struct slot_info {
 /* What a label is called. The loader fills the table before the rules that use
  * it become active; ids never change their meaning, so no swap is needed. */
 struct label_info {
-	__u8 name[32];		/* slug: "youtube" */
+	__u8 name[32]; /* slug: "youtube" */
 	__u8 category[24];
-	__u8 kind;		/* 0 unused, 1 protocol, 2 application */
+	__u8 kind; /* 0 unused, 1 protocol, 2 application */
 	__u8 reserved[7];
 };
 
 /* One element: what was attached, for status and the readers. */
 struct probe_info {
-	__u8 version[16];	/* of xdpprobe */
-	__u8 signatures[32];	/* SHA-256 of the signature files in use */
-	__u64 since_ns;		/* CLOCK_REALTIME */
-	__u64 loaded_ns;	/* CLOCK_REALTIME of the last signature load */
-	__u32 flows;		/* capacity */
+	__u8 version[16];    /* of xdpprobe */
+	__u8 signatures[32]; /* SHA-256 of the signature files in use */
+	__u64 since_ns;	     /* CLOCK_REALTIME */
+	__u64 loaded_ns;     /* CLOCK_REALTIME of the last signature load */
+	__u32 flows;	     /* capacity */
 	__u32 names;
-	__u32 rules;		/* name rules in use */
-	__u32 hz;		/* jiffies a second */
-	__u32 privacy;		/* 0 none, 1 hash, 2 cut */
-	__u32 stripes;		/* of `retired` */
+	__u32 rules;   /* name rules in use */
+	__u32 hz;      /* jiffies a second */
+	__u32 privacy; /* 0 none, 1 hash, 2 cut */
+	__u32 stripes; /* of `retired` */
 	__u32 idle_new_ms;
 	__u32 idle_established_ms;
 	__u32 idle_closed_ms;

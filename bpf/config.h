@@ -10,26 +10,26 @@
 
 #include "abi.h"
 
-const volatile __u64 seed_0 = 0;		/* hash key (table) */
+const volatile __u64 seed_0 = 0; /* hash key (table) */
 const volatile __u64 seed_1 = 0;
-const volatile __u32 set_mask = 32767;		/* flow sets - 1 (table) */
-const volatile __u32 lock_mask = 1023;		/* lock stripes - 1 (table) */
-const volatile __u32 name_mask = 8191;		/* name sets - 1 (table) */
-const volatile __u32 hello_mask = 1023;		/* hello slots - 1 (table) */
-const volatile __u32 retired_stripes = 1;	/* power of two (table) */
+const volatile __u32 set_mask = 32767;	  /* flow sets - 1 (table) */
+const volatile __u32 lock_mask = 1023;	  /* lock stripes - 1 (table) */
+const volatile __u32 name_mask = 8191;	  /* name sets - 1 (table) */
+const volatile __u32 hello_mask = 1023;	  /* hello slots - 1 (table) */
+const volatile __u32 retired_stripes = 1; /* power of two (table) */
 
 const volatile __u32 idle_new = 30 * 250;
 const volatile __u32 idle_established = 300 * 250;
 const volatile __u32 idle_closed = 5 * 250;
 const volatile __u32 active_timeout = 1800 * 250;
-const volatile __u32 owner_timeout = 5 * 250;	/* silence before re-election */
-const volatile __u32 hello_timeout = 2 * 250;	/* age of an unfinished hello */
+const volatile __u32 owner_timeout = 5 * 250; /* silence before re-election */
+const volatile __u32 hello_timeout = 2 * 250; /* age of an unfinished hello */
 
-const volatile __u32 slot = 0;			/* interface of this program */
-const volatile __u32 inspect_budget = 8;	/* payload packets a direction */
-const volatile __u32 privacy = 0;		/* 0 names, 1 hashes, 2 cut */
-const volatile __u32 replaying = 0;		/* see struct replay_value */
-const volatile __u32 fragments_apart = 0;	/* later ones are in no flow */
+const volatile __u32 slot = 0;		  /* interface of this program */
+const volatile __u32 inspect_budget = 8;  /* payload packets a direction */
+const volatile __u32 privacy = 0;	  /* 0 names, 1 hashes, 2 cut */
+const volatile __u32 replaying = 0;	  /* see struct replay_value */
+const volatile __u32 fragments_apart = 0; /* later ones are in no flow */
 
 /* IP protocol numbers that are a protocol by themselves: ICMP, OSPF... */
 const volatile __u16 l4_protocol[256] = {};

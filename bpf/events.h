@@ -29,8 +29,8 @@ static __always_inline void record_send(struct scratch *s, __u32 active,
 		if (!(active & (1u << i)))
 			continue;
 		ring = bpf_map_lookup_elem(&readers, &key);
-		if (ring && bpf_ringbuf_output(ring, &s->record,
-					       sizeof(s->record), 0))
+		if (ring &&
+		    bpf_ringbuf_output(ring, &s->record, sizeof(s->record), 0))
 			count(LOSS_RING_FULL);
 	}
 }

@@ -14,9 +14,9 @@
 #include "counters.h"
 #include "outcome.h"
 
-#define HTTP_LINES_MAX 96      /* looked at for a Host */
-#define HTTP_LINE_WORDS 64     /* searched for an end in one step */
-#define HTTP_BLANKS_MAX 16     /* before a value */
+#define HTTP_LINES_MAX 96	 /* looked at for a Host */
+#define HTTP_LINE_WORDS 64	 /* searched for an end in one step */
+#define HTTP_BLANKS_MAX 16	 /* before a value */
 #define HTTP_REQUEST_LINE_MIN 14 /* "GET / HTTP/1.1" */
 
 #define ONES 0x0101010101010101ULL

@@ -127,7 +127,8 @@ static __always_inline bool answer_read(struct scratch *s)
 	const struct bytes *m = &s->payload;
 	__u32 end = s->work.length;
 
-	if (end >= SSH_BANNER_MIN && be32_at(m, 0) == FOUR('S', 'S', 'H', '-')) {
+	if (end >= SSH_BANNER_MIN &&
+	    be32_at(m, 0) == FOUR('S', 'S', 'H', '-')) {
 		protocol_only(s, PROTOCOL_SSH, 1);
 		return true;
 	}
@@ -142,8 +143,8 @@ static __always_inline bool answer_read(struct scratch *s)
  * comes first has to pass for it. */
 enum position { POSITION_START, POSITION_LATER, POSITION_GAP };
 
-static __always_inline enum position
-stream_position(const struct scratch *s, const struct flow_hot *f)
+static __always_inline enum position stream_position(const struct scratch *s,
+						     const struct flow_hot *f)
 {
 	__u32 d = s->work.direction & 1;
 	struct flow_cold *c = cold_at(s->work.index);
@@ -189,6 +190,10 @@ static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 	if (f->flags & (__u32)FLOW_PENDING_0 << d || where == POSITION_GAP)
 		return true;
 	spend(f, d);
+	/* Only what a stream begins with names it: TLS after STARTTLS, or a request
+	 * through a SOCKS proxy, is not what the flow is. */
+	if (where == POSITION_LATER)
+		return false;
 	*next = STAGE_NAME;
 	if (dns_read(s, 2))
 		return true;
@@ -239,8 +244,8 @@ static __always_inline int stage_inspect(void *ctx, enum hook hook)
 
 /* The slot for the packet's direction. A piece that opens no hello, of a flow
  * whose SYN was not seen, has no business here. */
-static __always_inline struct hello_slot *
-stream_slot(struct scratch *s, struct flow_hot *f)
+static __always_inline struct hello_slot *stream_slot(struct scratch *s,
+						      struct flow_hot *f)
 {
 	__u32 d = s->work.direction & 1;
 	__u64 owner = s->work.tag ^ d;

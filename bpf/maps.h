@@ -176,12 +176,12 @@ struct {
 /* An unfinished hello: stream bytes at their offset, a bit a byte that is
  * there. Held through `busy` by one CPU at a time. */
 struct hello_slot {
-	__u64 owner;		/* flow tag and direction; 0: free */
+	__u64 owner; /* flow tag and direction; 0: free */
 	__u32 busy;
-	__u32 born;		/* jiffies */
-	__u32 base;		/* TCP sequence number of offset 0 */
-	__u32 contiguous;	/* bytes from offset 0 without a hole */
-	__u32 synced;		/* base is known to be the stream's start */
+	__u32 born;	  /* jiffies */
+	__u32 base;	  /* TCP sequence number of offset 0 */
+	__u32 contiguous; /* bytes from offset 0 without a hole */
+	__u32 synced;	  /* base is known to be the stream's start */
 	__u32 reserved;
 	__u64 cover[STREAM_BLOCKS];
 	struct bytes data;
@@ -241,8 +241,8 @@ struct packet {
 	__u8 first_fragment;
 	__u8 later_fragment;
 	__u8 reserved;
-	__u32 ether_type; /* behind all tags, host byte order */
-	__u32 offset; /* of the header that is parsed next */
+	__u32 ether_type;   /* behind all tags, host byte order */
+	__u32 offset;	    /* of the header that is parsed next */
 	__u32 frame_length; /* as the hook has it, all fragments */
 	__u32 fragment_id;
 	__u32 sequence;	      /* host byte order */
@@ -276,16 +276,16 @@ struct verdict {
 /* What one stage hands to the next about the packet in hand. */
 struct work {
 	__u64 tag;
-	__u32 index;		/* of the flow: set * FLOW_WAYS + way */
-	__u32 now;		/* jiffies */
-	__u32 offset;		/* of the payload in the frame */
-	__u32 length;		/* of the payload, as copied from INSPECT on */
-	__u32 sequence;		/* TCP, host byte order */
-	__u16 source_port;	/* host byte order */
+	__u32 index;	   /* of the flow: set * FLOW_WAYS + way */
+	__u32 now;	   /* jiffies */
+	__u32 offset;	   /* of the payload in the frame */
+	__u32 length;	   /* of the payload, as copied from INSPECT on */
+	__u32 sequence;	   /* TCP, host byte order */
+	__u16 source_port; /* host byte order */
 	__u16 destination_port;
 	__u8 l4;
 	__u8 direction;
-	__u8 method;		/* of the name in `name` */
+	__u8 method; /* of the name in `name` */
 	__u8 name_length;
 	__u16 protocol;
 	__u16 name_stop; /* byte that ends the name in `name`, 0: none */

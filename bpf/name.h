@@ -228,9 +228,8 @@ __noinline int name_cut(struct scratch *s, __u32 length, __u32 suffix,
 		__u32 from = c.start + i;
 
 		opaque(from);
-		s->name[i] = i < length && from <= NAME_MAX_LEN ?
-				     s->name[from] :
-				     0;
+		s->name[i] =
+			i < length && from <= NAME_MAX_LEN ? s->name[from] : 0;
 	}
 	return length;
 }

@@ -142,7 +142,8 @@ static __always_inline int parse_link(struct cursor *c, struct packet *p)
 		proto = bpf_ntohs(tag->protocol);
 		c->at = tag + 1;
 	}
-	if (proto == ETH_P_8021Q || proto == ETH_P_8021AD || proto == ETH_P_QINQ1)
+	if (proto == ETH_P_8021Q || proto == ETH_P_8021AD ||
+	    proto == ETH_P_QINQ1)
 		return REASON_TAGS;
 	p->ether_type = proto;
 	return PARSED;
@@ -300,7 +301,8 @@ static __always_inline int parse_ipv6(void *ctx, enum hook hook,
 
 /* Ports, and where the payload starts; of others than TCP, UDP, SCTP and the
  * like the payload is all that follows IP. */
-static __always_inline int parse_transport(struct cursor *c, struct packet *p, __u32 frame_length)
+static __always_inline int parse_transport(struct cursor *c, struct packet *p,
+					   __u32 frame_length)
 {
 	__u32 header = 0;
 

@@ -177,7 +177,8 @@ static long merge_block(__u32 i, struct merge *m)
 		return 1;
 	to = (__u64 *)&h->data.b[block * STREAM_BLOCK];
 	opaque(to);
-	from = (void *)m->from + offsetof(struct scratch, guard_before) + source;
+	from = (void *)m->from + offsetof(struct scratch, guard_before) +
+	       source;
 	opaque(from);
 	for (int w = 0; w < 8; w++) {
 		__u64 mask = byte_mask(fresh >> w * 8);

@@ -82,9 +82,8 @@ __noinline int flow_report(__u32 kind)
  * 2^ACTIVE_SPAN jiffies, which leaves the cold entry alone at other times. */
 #define ACTIVE_SPAN 12
 
-static __always_inline void flow_count(struct flow_hot *f,
-				       const struct place *at,
-				       const struct wire *w)
+static __always_inline void
+flow_count(struct flow_hot *f, const struct place *at, const struct wire *w)
 {
 	__u32 d = at->direction & 1;
 	__u32 seen = f->seen[d];
@@ -98,9 +97,8 @@ static __always_inline void flow_count(struct flow_hot *f,
 		flow_report(RECORD_ACTIVE);
 }
 
-static __always_inline void track_syn(struct flow_hot *f,
-				      const struct packet *p,
-				      const struct place *at)
+static __always_inline void
+track_syn(struct flow_hot *f, const struct packet *p, const struct place *at)
 {
 	__u32 d = at->direction & 1;
 	struct flow_cold *c = cold_at(place_index(at));
@@ -116,9 +114,8 @@ static __always_inline void track_syn(struct flow_hot *f,
 		flow_unmark(f, FLOW_INITIATOR_1);
 }
 
-static __always_inline void track_end(struct flow_hot *f,
-				      const struct packet *p,
-				      const struct place *at)
+static __always_inline void
+track_end(struct flow_hot *f, const struct packet *p, const struct place *at)
 {
 	__u32 both = FLOW_FIN_0 | FLOW_FIN_1;
 
@@ -133,17 +130,16 @@ static __always_inline void track_end(struct flow_hot *f,
 	flow_report(RECORD_ENDED);
 }
 
-static __always_inline void flow_track(struct flow_hot *f,
-				       const struct packet *p,
-				       const struct place *at)
+static __always_inline void
+flow_track(struct flow_hot *f, const struct packet *p, const struct place *at)
 {
 	__u32 both = FLOW_ANSWERED_0 | FLOW_ANSWERED_1;
 	bool tcp = p->l4 == IPPROTO_TCP;
 
 	if (f->state == FLOW_NEW) {
 		if (tcp ? p->tcp_flags & TCP_ACK : 1)
-			flow_mark(f,
-				  (__u32)FLOW_ANSWERED_0 << (at->direction & 1));
+			flow_mark(f, (__u32)FLOW_ANSWERED_0
+					     << (at->direction & 1));
 		if ((f->flags & both) == both ||
 		    f->packets[0] + f->packets[1] > ESTABLISHED_PACKETS)
 			f->state = FLOW_ESTABLISHED;

@@ -348,7 +348,7 @@ def test_runner(program: int, room: int) -> Callable[[bytes], int]:
         run.data_size_out = 0  # libbpf leaves the last packet's size there
         if call(program, reference):
             check(-1, f"cannot test-run a program on {size} bytes")
-        return run.retval
+        return int(run.retval)
 
     return once
 
