@@ -15,7 +15,7 @@ stamps=.setup
 # What each is for stands in README.md, "Dependencies".
 packages="clang clang-format libbpf1 libbpf-dev linux-libc-dev libelf1
 	python3 python3-venv python3-bpfcc
-	iproute2 ethtool util-linux mount curl openssl dnsmasq-base bind9-dnsutils openssh-client"
+	iproute2 ethtool publicsuffix util-linux mount curl openssl dnsmasq-base bind9-dnsutils openssh-client"
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
