@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counters against the interface's own, with real connections over a cable."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests import hellos
+from tests.net.conftest import Cli, End, Veth
+from xdpprobe import netns
+from xdpprobe.probe import Probe
+from xdpprobe.snapshot import Snapshot
+
+AMOUNT = 3_000_017  # bytes of a download
+
+
+@contextmanager
+def connected(client: End, server: End, port: int = 443) -> Iterator[tuple[socket.socket, ...]]:
+    """A TCP connection between the two ends of a cable."""
+    with netns.entered(netns.named(server.namespace.name)):
+        listening = socket.create_server((server.v4, port))
+    with listening:
+        with netns.entered(netns.named(client.namespace.name)):
+            near = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        with near:
+            near.connect((server.v4, port))
+            far, _ = listening.accept()
+            with far:
+                yield near, far
+
+
+def download(client: End, server: End, amount: int = AMOUNT) -> None:
+    """The client sends a ClientHello for www.youtube.com, the server sends bytes and closes."""
+    with connected(client, server) as (near, far):
+        near.sendall(hellos.records(hellos.simple_hello(b"www.youtube.com")))
+        far.recv(4096)
+        thread = threading.Thread(target=lambda: (far.sendall(bytes(amount)), far.close()))
+        thread.start()
+        while near.recv(1 << 16):
+            pass
+        thread.join()
+
+
+def counted(snapshot: Snapshot) -> tuple[int, int]:
+    """Packets and bytes in all flows, live and retired, and in no flow."""
+    reasons = [value for name, value in snapshot.counters.items() if name.startswith("REASON_")]
+    return tuple(  # type: ignore[return-value]
+        int(snapshot.hot[field].sum() + snapshot.retired[field].sum())
+        + sum(reason[at] for reason in reasons)
+        for at, field in enumerate(("packets", "bytes"))
+    )
+
+
+def carried(end: End) -> tuple[int, int]:
+    counters = end.counters()
+    return tuple(  # type: ignore[return-value]
+        counters["rx"][unit] + counters["tx"][unit] for unit in ("packets", "bytes")
+    )
+
+
+def test_all_counters_together_are_the_interfaces(cli: Cli, veth: Veth) -> None:
+    veth.offloads(False)
+    cli.attach(veth.left, "--hook", "tc")
+    before = carried(veth.left)
+    download(veth.left, veth.right)
+    with Probe.open(cli.bpffs) as probe:
+        snapshot = probe.snapshot()
+    after = carried(veth.left)
+    assert counted(snapshot) == (after[0] - before[0], after[1] - before[1])
+    assert after[1] - before[1] > AMOUNT
+
+
+def test_with_offloads_counts_are_what_the_wire_would_carry(cli: Cli, veth: Veth) -> None:
+    """Aggregates count as their segments: payload and headers add up as without offloads."""
+    veth.offloads(True)
+    cli.attach(veth.left, "--hook", "tc")
+    download(veth.left, veth.right)
+    with Probe.open(cli.bpffs) as probe:
+        snapshot = probe.snapshot()
+    assert snapshot.counters["INFO_GSO"][0] > 0
+    (flow,) = cli.json("flows", "--filter", "port:443")["flows"]
+    packets, octets = flow["packets"][1], flow["bytes"][1]
+    # MTU 1500: 1448 bytes of payload a full segment (20 IPv4, 20 TCP, 12 timestamps), 14 Ethernet.
+    assert octets - 66 * packets == pytest.approx(AMOUNT, abs=64)  # SYN-ACK has 8 bytes more
+    assert AMOUNT / 1448 <= packets < AMOUNT / 1448 * 1.1
+
+
+def test_a_packet_that_crosses_two_interfaces_counts_once(cli: Cli, veth: Veth) -> None:
+    veth.offloads(False)
+    cli.attach(veth.left, "--hook", "tc")
+    cli.attach(veth.right, "--hook", "tc")
+    before = carried(veth.left)
+    download(veth.left, veth.right)
+    with Probe.open(cli.bpffs) as probe:
+        snapshot = probe.snapshot()
+    after = carried(veth.left)
+    assert counted(snapshot) == (after[0] - before[0], after[1] - before[1])
+    assert snapshot.counters["INFO_DUPLICATE"] == counted(snapshot)
+
+
+@pytest.mark.parametrize("hook", ["tc", "xdp"])
+def test_without_any_process_new_connections_get_names(cli: Cli, veth: Veth, hook: str) -> None:
+    """`attach` has ended before the connection begins, and no other process is there."""
+    cli.attach(veth.left, "--hook", hook)
+    download(veth.left, veth.right, 1000)
+    (flow,) = cli.json("flows", "--filter", "port:443")["flows"]
+    assert (flow["app"], flow["host"], flow["method"]) == ("youtube", "www.youtube.com", "sni")
