@@ -174,64 +174,54 @@ static __always_inline bool name_is_address(const struct scratch *s,
 	return last == ']' || (last >= '0' && last <= '9');
 }
 
-struct cut {
-	struct scratch *s;
-	__u32 length;
-	__u32 labels; /* left to keep, counted from the end */
-	__u32 suffix; /* bytes that are the public suffix */
-	__u32 start;  /* of what is kept */
-};
-
-/* Walk from the end of the name to the dot before the registered domain. */
-static __always_inline void cut_start(struct cut *c)
+/* Where the last `keep` labels before the name's last `suffix` bytes begin: 0
+ * where there are no more than that. Global: verified once. */
+__noinline int cut_start(struct scratch *s, __u32 length, __u32 suffix,
+			 __u32 keep)
 {
-#pragma clang loop unroll(disable)
-	for (__u32 i = c->suffix; i < NAME_MAX_LEN; i++) {
-		__u32 at = c->length - 1 - i;
+	__u32 at = length - suffix;
 
-		if (i >= c->length)
-			break;
+	if (!s || length > NAME_MAX_LEN || suffix >= length)
+		return 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < NAME_MAX_LEN; i++) {
+		at--;
 		opaque(at);
 		if (at > NAME_MAX_LEN)
-			break;
-		if (c->s->name[at] == '.' && !--c->labels) {
-			c->start = at + 1;
-			return;
-		}
+			return 0;
+		if (s->name[at] != '.')
+			continue;
+		keep--;
+		if (!keep)
+			return at + 1;
 	}
-	c->start = 0;
+	return 0;
 }
 
 /* Cut the name to its registered domain: the public suffix and one label. By
- * the Public Suffix List's default rule, a suffix is one label. Global: verified
- * once. */
+ * the Public Suffix List's default rule, a suffix is one label; a wildcard rule
+ * has one label more than it says. Global: verified once. */
 __noinline int name_cut(struct scratch *s, __u32 length, __u32 suffix,
 			__u32 wildcard)
 {
-	struct cut c = { .s = s, .length = length, .labels = 2 };
+	__u32 start, rest;
 
 	if (!s || !length || length > NAME_MAX_LEN)
 		return 0;
 	if (name_is_address(s, length))
 		return length;
-	if (suffix) {
-		/* The dot before the suffix ends no label that is kept. */
-		c.suffix = suffix;
-		c.labels = 2 + wildcard;
-	}
-	cut_start(&c);
-	if (!c.start)
+	/* The dot before the suffix ends no label that is kept. */
+	start = cut_start(s, length, suffix, 2 + (suffix ? wildcard : 0));
+	rest = length - start;
+	opaque(start);
+	opaque(rest);
+	if (!start || start > NAME_MAX_LEN || !rest || rest > NAME_MAX_LEN)
 		return length;
-	length -= c.start;
-#pragma clang loop unroll(disable)
-	for (__u32 i = 0; i <= NAME_MAX_LEN; i++) {
-		__u32 from = c.start + i;
-
-		opaque(from);
-		s->name[i] =
-			i < length && from <= NAME_MAX_LEN ? s->name[from] : 0;
-	}
-	return length;
+	__builtin_memset(s->record.name, 0, sizeof(s->record.name));
+	if (bpf_probe_read_kernel(s->record.name, rest, &s->name[start]))
+		return 0;
+	__builtin_memcpy(s->name, s->record.name, sizeof(s->name));
+	return rest;
 }
 
 static __always_inline __u32 name_private(struct scratch *s,

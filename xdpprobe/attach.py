@@ -153,9 +153,10 @@ class _Attach:
             attached = [
                 self._one(placement, interface, updates.get(interface.index)) for interface in found
             ]
+            # The settings first: the rules that `--privacy cut` needs follow from them.
+            code.record(instance)
             if kept and (updates or reload or not running):
                 instance.tables().load(self._catalogue)
-            code.record(instance)
             placement.commit()
             return self._outcome(instance, code, attached)
 

@@ -14,12 +14,13 @@ import pytest
 
 from tests.net.conftest import Cli, End, Veth
 from tests.net.frames import FRAME, send, sender
-from xdpprobe import hooks, links, syscall
+from xdpprobe import hooks, links, public_suffix, syscall
 from xdpprobe.attach import attach
 from xdpprobe.detach import detach
 from xdpprobe.errors import StateError
 from xdpprobe.lab.namespaces import Network
 from xdpprobe.loader import load_object
+from xdpprobe.probe import Probe
 
 COUNT = 23
 
@@ -275,3 +276,13 @@ def test_attach_leaves_heavy_libraries_alone() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(not public_suffix.SYSTEM_LIST.exists(), reason="no public suffix list")
+def test_an_update_to_cut_names_brings_the_public_suffixes(cli: Cli, veth: Veth) -> None:
+    cli.attach(veth.left)
+    with Probe.open(cli.bpffs) as probe:
+        before = probe.snapshot().info["rules"]
+    cli.attach(veth.left, "--privacy", "cut")
+    with Probe.open(cli.bpffs) as probe:
+        assert probe.snapshot().info["rules"] > before + 1000

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counters against the interface's own, with real connections over a cable."""
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 
 from tests import hellos
 from tests.net.conftest import Cli, End, Veth
-from xdpprobe import netns
+from xdpprobe import netns, public_suffix
 from xdpprobe.probe import Probe
 from xdpprobe.snapshot import Snapshot
 
@@ -108,3 +109,31 @@ def test_without_any_process_new_connections_get_names(cli: Cli, veth: Veth, hoo
     download(veth.left, veth.right, 1000)
     (flow,) = cli.json("flows", "--filter", "port:443")["flows"]
     assert (flow["app"], flow["host"], flow["method"]) == ("youtube", "www.youtube.com", "sni")
+
+
+@pytest.mark.skipif(not public_suffix.SYSTEM_LIST.exists(), reason="no public suffix list")
+@pytest.mark.parametrize(
+    ("privacy", "name", "shown"),
+    [
+        ("cut", b"www.youtube.com", "youtube.com"),
+        ("cut", b"a.b.example.co.uk", "example.co.uk"),
+        ("cut", b"a.b.c.anything.ck", "c.anything.ck"),
+        ("cut", b"www.ck", "www.ck"),
+        ("cut", b"localhost", "localhost"),
+        ("cut", b"a.b.unheard-of", "b.unheard-of"),
+        ("hash", b"www.youtube.com", None),
+    ],
+)
+def test_names_leave_the_kernel_cut_or_hashed(
+    cli: Cli, veth: Veth, privacy: str, name: bytes, shown: str | None
+) -> None:
+    cli.attach(veth.left, "--hook", "tc", "--privacy", privacy)
+    with connected(veth.left, veth.right) as (near, far):
+        near.sendall(hellos.records(hellos.simple_hello(name)))
+        far.recv(4096)
+    (flow,) = cli.json("flows", "--filter", "port:443")["flows"]
+    if shown is None:
+        assert re.fullmatch("[0-9a-f]{16}", flow["host"])
+    else:
+        assert flow["host"] == shown
+    assert flow["app"] == ("youtube" if b"youtube" in name else None)
