@@ -344,6 +344,22 @@ static __always_inline int parse_transport(struct cursor *c, struct packet *p,
 	return PARSED;
 }
 
+/* Devices without a link header: the version tells what it is. */
+static __always_inline int parse_version(struct cursor *c, struct packet *p)
+{
+	__u8 *first = c->at;
+
+	if ((void *)(first + 1) > c->end)
+		return REASON_TRUNCATED;
+	if (*first >> 4 == 4)
+		p->ether_type = ETH_P_IP;
+	else if (*first >> 4 == 6)
+		p->ether_type = ETH_P_IPV6;
+	else
+		return REASON_NOT_IP;
+	return PARSED;
+}
+
 /* Link header, tags and labels, down to IP. */
 static __always_inline int parse_below_ip(void *ctx, enum hook hook,
 					  struct packet *p)
@@ -354,6 +370,8 @@ static __always_inline int parse_below_ip(void *ctx, enum hook hook,
 	p->offset = 0;
 	if (!cursor_settle(ctx, hook, &c, p))
 		return REASON_MALFORMED;
+	if (raw_ip)
+		return parse_version(&c, p);
 	why = parse_link(&c, p);
 	if (why != PARSED)
 		return why;

@@ -22,6 +22,10 @@ _FLAGS = (0x25, 8)  # ETHTOOL_GFLAGS, sizeof(struct ethtool_value)
 _LRO = 1 << 15  # ETH_FLAG_LRO
 
 
+# linux/if_arp.h: ARPHRD_ETHER, and ARPHRD_LOOPBACK, which has an Ethernet header too
+_WITH_LINK_HEADER = (1, 772)
+
+
 @dataclass(frozen=True)
 class Interface:
     """One interface, seen from the namespace that was current.
@@ -41,6 +45,11 @@ class Interface:
     state: str
     lro: bool
     xdp: tuple[int, ...]
+
+    @property
+    def raw_ip(self) -> bool:
+        """Whether its packets begin with the IP header (tun, wg, ppp)."""
+        return self.type not in _WITH_LINK_HEADER
 
 
 def _attributes(message: Any) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Placement:
         self._clear_totals(slot)
         self._write_slot(slot, interface, bits, plan.mode)
         self._pins.make_directory(self._pins.slot(slot))
-        with self._code.entries(self._instance, slot, plan.hooks) as entries:
+        with self._code.entries(self._instance, slot, plan.hooks, interface.raw_ip) as entries:
             self._pin_generation(slot, 1, plan.hooks, entries)
             for hook in plan.hooks:
                 bits |= self._connect_hook(interface, hook, plan.mode, slot, entries, undo)
@@ -145,7 +145,9 @@ class Placement:
         before = self._pins.generations(slot.number)
         number = int(before[-1].name) + 1 if before else 1
         plan = Plan(slot.hooks, slot.mode, "updated in place")
-        with self._code.entries(self._instance, slot.number, slot.hooks) as entries:
+        with self._code.entries(
+            self._instance, slot.number, slot.hooks, interface.raw_ip
+        ) as entries:
             directory = self._pins.slot(slot.number) / str(number)
             self._undo.callback(self._pins.remove, directory)
             self._pin_generation(slot.number, number, slot.hooks, entries)

@@ -47,12 +47,17 @@ class Code:
         """Closes the descriptors; what is pinned stays."""
         self.base.close()
 
-    def entries(self, instance: Instance, slot: int, hooks: tuple[Hook, ...]) -> Object:
-        """The entry programs of an interface slot; the caller closes them."""
+    def entries(
+        self, instance: Instance, slot: int, hooks: tuple[Hook, ...], raw_ip: bool
+    ) -> Object:
+        """The entry programs of an interface slot; the caller closes them.
+
+        raw_ip: packets of this interface have no link header.
+        """
         return load(
             instance.abi,
             {hook.value for hook in hooks},
-            {**self.constants, "slot": slot},
+            {**self.constants, "slot": slot, "raw_ip": int(raw_ip)},
             {},
             self.shared,
         )

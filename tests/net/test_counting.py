@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counters against the interface's own, with real connections over a cable."""
 
+import fcntl
+import os
 import re
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +14,15 @@ import pytest
 
 from tests import hellos
 from tests.net.conftest import Cli, End, Veth
+from tests.packets import Conversation, Endpoint
 from xdpprobe import netns, public_suffix
 from xdpprobe.probe import Probe
 from xdpprobe.snapshot import Snapshot
 
 AMOUNT = 3_000_017  # bytes of a download
+TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 1, 0x1000  # linux/if_tun.h
+SERVER = Endpoint("10.9.0.3", 443)
+HELLO = hellos.records(hellos.simple_hello(b"www.netflix.com"))
 
 
 @contextmanager
@@ -137,3 +144,23 @@ def test_names_leave_the_kernel_cut_or_hashed(
     else:
         assert flow["host"] == shown
     assert flow["app"] == ("youtube" if b"youtube" in name else None)
+
+
+def test_a_device_without_link_header(cli: Cli, veth: Veth) -> None:
+    """A packet that arrives on a tun device begins with its IP header."""
+    space, talk = veth.left.namespace, Conversation(Endpoint("10.9.0.2", 5000), SERVER)
+    with netns.entered(netns.named(space.name)):
+        device = os.open("/dev/net/tun", os.O_RDWR)
+        fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", b"tun7", IFF_TUN | IFF_NO_PI))
+    try:
+        space.ip("link set tun7 up\n")
+        cli("attach", "--netns", space.name, "tun7")
+        packets = [frame[14:] for frame in [*talk.handshake(), *talk.segments(HELLO)]]
+        for packet in packets:
+            os.write(device, packet)
+        (flow,) = cli.json("flows", "--filter", "host:10.9.0.2")["flows"]
+    finally:
+        os.close(device)
+    assert (flow["app"], flow["host"]) == ("netflix", "www.netflix.com")
+    assert sum(flow["packets"]) == len(packets)
+    assert sum(flow["bytes"]) == sum(map(len, packets))
