@@ -8,13 +8,14 @@ Every sum is exact: NumPy adds weighted counts as doubles, which are good up to 
 counters are summed in halves.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from xdpprobe.flows import Indexes, initiator, labels, used
+from xdpprobe.flows import Indexes, owners, used
 from xdpprobe.snapshot import Array, Snapshot
 
 U64 = npt.NDArray[np.uint64]
@@ -87,6 +88,15 @@ def _exact_piece(group: Array, values: U64, length: int) -> U64:
     return total
 
 
+def _parts(snapshot: Snapshot, rows: Indexes | None) -> Iterator[Indexes | slice]:
+    """The flows to sum, a piece at a time; where a piece of the table is full, as a slice of it."""
+    chosen = used(snapshot) if rows is None else rows
+    if len(chosen) == len(snapshot.hot):
+        yield from (slice(at, at + _CHUNK) for at in range(0, len(chosen), _CHUNK))
+    else:
+        yield from (chosen[at : at + _CHUNK] for at in range(0, len(chosen), _CHUNK))
+
+
 def label_totals(snapshot: Snapshot, rows: Indexes | None = None) -> LabelTotals:
     """Totals by label of the whole table and of what retired flows left; or (rows) of these flows.
 
@@ -94,16 +104,12 @@ def label_totals(snapshot: Snapshot, rows: Indexes | None = None) -> LabelTotals
     choose it.
     """
     length = len(snapshot.retired)
+    # Endpoints are summed apart by who opened the flow, and turned to from / to afterwards:
+    # cheaper than to turn each flow.
     live = np.zeros(2 * length, dtype=np.int64)
     sums = np.zeros((2, 2, 2 * length), dtype=np.uint64)
-    chosen = used(snapshot) if rows is None else rows
-    for start in range(0, len(chosen), _CHUNK):
-        part = chosen[start : start + _CHUNK]
-        # Labels are below `length` by construction; a damaged entry must not crash.
-        group = np.minimum(labels(snapshot, part), length - 1).astype(np.intp)
-        # Endpoints are summed apart by who opened the flow, and turned to from / to afterwards:
-        # cheaper than to turn each flow.
-        group = 2 * group + initiator(snapshot, part)
+    for part in _parts(snapshot, rows):
+        group = owners(snapshot, part)
         live += np.bincount(group, minlength=2 * length)
         for place, field in enumerate(("packets", "bytes")):
             pair = snapshot.hot[field][part]

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xdpprobe.snapshot import Array, ClockReading, Snapshot
+from xdpprobe.snapshot import Array, ClockReading, Snapshot, pick
 
 Indexes = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
@@ -151,18 +151,25 @@ def live(snapshot: Snapshot) -> Indexes:
     return taken[complete]
 
 
-def initiator(snapshot: Snapshot, indexes: Indexes) -> Indexes:
+def initiator(snapshot: Snapshot, indexes: Indexes | slice) -> Indexes:
     """0 or 1 for each flow: the endpoint that opened it."""
     bit = snapshot.enums["flow_flag"]["FLOW_INITIATOR_1"]
     end: Mask = (snapshot.hot["flags"][indexes] & bit) != 0
     return end.astype(np.intp)
 
 
-def labels(snapshot: Snapshot, indexes: Indexes) -> npt.NDArray[np.uint16]:
+def labels(snapshot: Snapshot, indexes: Indexes | slice) -> npt.NDArray[np.uint16]:
     """The label each flow counts under: its application, else its protocol, else 0."""
     app = snapshot.hot["app"][indexes]
     result: npt.NDArray[np.uint16] = np.where(app != 0, app, snapshot.hot["protocol"][indexes])
     return result
+
+
+def owners(snapshot: Snapshot, indexes: Indexes | slice) -> Indexes:
+    """2 * label + initiator of each flow: what its counters are summed by."""
+    # Labels are below the table's length by construction; a damaged entry must not crash.
+    label = np.minimum(labels(snapshot, indexes), len(snapshot.retired) - 1)
+    return 2 * label.astype(np.intp) + initiator(snapshot, indexes)
 
 
 def turn(pair: Array, end: Array) -> Array:
@@ -234,11 +241,11 @@ def decode(snapshot: Snapshot, indexes: Indexes, names: dict[int, str] | None = 
     names: server names known already (hash -> text); looked up in the snapshot if not given.
     """
     # Details are read while the kernel writes them: an element may hold another flow by now.
-    cold = snapshot.cold.take(indexes)
+    cold = pick(snapshot.cold, indexes)
     same = cold["tag"] == snapshot.hot["tag"][indexes]
     if not same.all():
         cold, indexes = cold[same], indexes[same]
-    hot = snapshot.hot.take(indexes)
+    hot = pick(snapshot.hot, indexes)
     if names is None:
         names = resolve_names(snapshot, np.unique(cold["name"]).tolist())
     now = snapshot.clock.realtime_ns / 1e9

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from xdpprobe.aggregate import exact_sum
-from xdpprobe.flows import Indexes, initiator, labels, turn
-from xdpprobe.snapshot import Array, Snapshot
+from xdpprobe.flows import Indexes, initiator, labels, owners, turn
+from xdpprobe.snapshot import Array, Snapshot, pick, words
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -55,94 +55,76 @@ class Rates:
 
 
 class Meter:
-    """Turns readings, one after the other, into rates. Keeps the last one's counters."""
+    """Turns readings, one after the other, into rates. Keeps the last one."""
 
     def __init__(self) -> None:
-        self._before: _Counters | None = None
-        self._retired: Array = np.zeros(0)
-        self._moment = 0
+        self._before: Snapshot | None = None
 
     def update(self, snapshot: Snapshot) -> Rates:
         """Rates between the snapshot given last time and this one.
 
         A table of another size (the probe was attached anew) starts afresh.
         """
+        before, self._before = self._before, snapshot
+        if before is None or len(before.hot) != len(snapshot.hot):
+            return _none(snapshot)
         size, length = len(snapshot.hot), len(snapshot.retired)
-        known = self._before if self._before and len(self._before.tag) == size else None
-        self._before = before = known or _Counters.empty(size)
-        seconds = max((snapshot.clock.monotonic_ns - self._moment) / 1e9, 1e-3)
+        seconds = max((snapshot.clock.monotonic_ns - before.clock.monotonic_ns) / 1e9, 1e-3)
         entries = np.zeros((4, size), np.float32)
         had = np.zeros((4, length), dtype=np.uint64)
-        moved = [
-            _compare(before, snapshot, start, entries, had) for start in range(0, size, _CHUNK)
-        ]
-        retired, self._retired = self._retired, snapshot.retired.copy()
-        self._moment = snapshot.clock.monotonic_ns
-        if known is None:
-            none = np.zeros(0, np.intp), np.zeros((4, length))
-            return Rates(snapshot, 0.0, np.zeros((4, size), np.float32), *none)
+        changed = _changed(before.hot, snapshot.hot)
+        moved = [np.zeros(0, np.intp)]
+        for start in range(0, len(changed), _CHUNK):
+            at = changed[start : start + _CHUNK]
+            moved.append(_compare(before, snapshot, at, entries, had))
         rows = np.concatenate(moved)
-        if 2 * len(rows) < size:
-            entries[:, rows] /= np.float32(seconds)
-        else:
-            entries /= np.float32(seconds)
-        return Rates(snapshot, seconds, entries, rows, _gone(retired, self._retired, had) / seconds)
+        entries[:, rows] /= np.float32(seconds)
+        gone = _gone(before.retired, snapshot.retired, had) / seconds
+        return Rates(snapshot, seconds, entries, rows, gone)
 
 
-@dataclass(frozen=True)
-class _Counters:
-    """What is kept of a reading: columns as long as the table. label: 2 * label + initiator."""
+def _none(snapshot: Snapshot) -> Rates:
+    entries = np.zeros((4, len(snapshot.hot)), np.float32)
+    none = np.zeros(0, np.intp)
+    return Rates(snapshot, 0.0, entries, none, np.zeros((4, len(snapshot.retired))))
 
-    tag: Array
-    packets: Array
-    bytes: Array
-    label: Array
 
-    @classmethod
-    def empty(cls, size: int) -> "_Counters":
-        return cls(
-            np.zeros(size, np.uint64),
-            np.zeros((size, 2), np.uint64),
-            np.zeros((size, 2), np.uint64),
-            np.zeros(size, np.uint32),
-        )
+def _changed(before: Array, now: Array) -> Indexes:
+    """Indexes of the entries that are not what they were."""
+    differs = words(before) != words(now)
+    # An entry is one cache line of eight words: their eight truth values make one word again.
+    return np.flatnonzero(differs.view(np.uint64))
 
 
 def _compare(
-    before: _Counters, snapshot: Snapshot, start: int, entries: F32, had: Array
+    before: Snapshot, snapshot: Snapshot, at: Indexes, entries: F32, had: Array
 ) -> Indexes:
-    """Writes by how much the entries from `start` on moved, and returns the indexes of those.
-
-    `before` becomes the present.
+    """Writes by how much the entries `at` moved, and returns the indexes of those that did.
 
     What flows that left the table had by then is added to `had`, by direction and label.
     """
-    part = slice(start, start + _CHUNK)
-    at = start + np.flatnonzero(snapshot.hot["tag"][part] | before.tag[part])
-    tag, packets, octets = (snapshot.hot[field][at] for field in ("tag", "packets", "bytes"))
-    was_packets, was_octets = before.packets[at], before.bytes[at]
+    was, now = pick(before.hot, at), pick(snapshot.hot, at)
+    packets, octets = now["packets"].copy(), now["bytes"].copy()
+    was_packets, was_octets = was["packets"].copy(), was["bytes"].copy()
     # The same flow may have ended and come back: its counters began at zero again.
-    same = before.tag[at] == tag
+    same = was["tag"] == now["tag"]
     same &= (was_packets[:, 0] <= packets[:, 0]) & (was_packets[:, 1] <= packets[:, 1])
     left = np.flatnonzero(~same)
     if len(left):
-        owner = before.label[at[left]]
-        label = np.minimum(owner >> 1, had.shape[1] - 1).astype(np.intp)
+        owner = owners(before, at[left])
         for row, pair in ((0, was_packets), (2, was_octets)):
             for direction, column in enumerate(turn(pair[left], owner & 1)):
-                had[row + direction] += exact_sum(label, column, had.shape[1])
+                had[row + direction] += exact_sum(owner >> 1, column, had.shape[1])
         was_packets[left] = was_octets[left] = 0
     # Bytes are added after packets: between the two they may seem to lag behind.
     np.minimum(was_octets, octets, out=was_octets)
-    owner = 2 * labels(snapshot, at).astype(np.uint32) + initiator(snapshot, at).astype(np.uint32)
-    before.tag[at], before.packets[at], before.bytes[at] = tag, packets, octets
-    before.label[at] = owner
     packets -= was_packets
     octets -= was_octets
     moved = np.flatnonzero(
-        (packets[:, 0] | packets[:, 1] | octets[:, 0] | octets[:, 1]) * (tag != 0)
+        (packets[:, 0] | packets[:, 1] | octets[:, 0] | octets[:, 1]) * (now["tag"] != 0)
     )
-    at, end = at[moved], owner[moved] & 1
+    at = at[moved]
+    end = initiator(snapshot, at)
     for row, pair in ((0, packets), (2, octets)):
         entries[row][at], entries[row + 1][at] = turn(pair[moved], end)
     return at

@@ -14,6 +14,20 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
+def words(records: Array) -> npt.NDArray[np.uint64]:
+    """(n, k): records as the u64 words they are made of; the same memory.
+
+    NumPy copies and compares records field by field, and words twenty times as fast.
+    """
+    return records.view(np.uint64).reshape(len(records), -1)
+
+
+def pick(records: Array, indexes: npt.NDArray[np.intp]) -> Array:
+    """Copies of these records."""
+    picked: Array = words(records).take(indexes, axis=0).view(records.dtype).reshape(-1)
+    return picked
+
+
 @dataclass(frozen=True)
 class Label:
     """A protocol or an application: what a number in the tables is called."""

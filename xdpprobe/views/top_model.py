@@ -6,7 +6,7 @@ apart, so that another sort key or filter shows at once and without a new readin
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdpprobe import flows
-from xdpprobe.aggregate import label_totals
+from xdpprobe.aggregate import LabelTotals, label_totals
 from xdpprobe.filter import Filter
 from xdpprobe.flows import Indexes, Mask
 from xdpprobe.grouping import Keys, address_keys, group_sums, groups, name_keys
@@ -84,6 +84,11 @@ class _Reading:
         if self.wanted is None:
             return flows.live(self.snapshot)
         return self.wanted.rows(self.snapshot)
+
+    @cached_property
+    def totals(self) -> LabelTotals:
+        """Of all flows, retired ones among them; or of those that the filter lets through."""
+        return label_totals(self.snapshot, None if self.wanted is None else self.rows)
 
     @cached_property
     def active(self) -> Indexes:
@@ -156,9 +161,7 @@ class Model:
             raise ValueError("no snapshot yet")
         first, count = rows
         if view == "apps":
-            found = self._apps(last)
-            found.sort(key=_APP_KEYS[sort], reverse=reverse)
-            total, found = len(found), found[first : first + count]
+            found, total = self._apps(last, sort, reverse, first, count)
         elif view == "flows":
             total = len(last.rows)
             found = self._flows(last, sort, reverse, first, count)
@@ -191,26 +194,37 @@ class Model:
             worst if self._losses.get(worst) else "",
         )
 
-    def _apps(self, last: _Reading) -> list[RateRow]:
-        snapshot = last.snapshot
-        totals = label_totals(snapshot, None if self.wanted is None else last.rows)
-        found = []
-        for number in np.flatnonzero((totals.flows != 0) | totals.packets.any(axis=0)).tolist():
-            label = snapshot.label(number)
-            up, down = last.by_label[2:, number].tolist()
-            octets = totals.bytes[:, number].tolist()
-            found.append(
+    def _apps(
+        self, last: _Reading, sort: str, reverse: bool, first: int, count: int
+    ) -> tuple[list[RateRow], int]:
+        """The rows asked for, and how many there are."""
+        snapshot, totals = last.snapshot, last.totals
+        numbers = np.flatnonzero((totals.flows != 0) | totals.packets.any(axis=0))
+        labels = [snapshot.label(number) for number in numbers.tolist()]
+        live = totals.live[numbers].tolist()
+        rates = last.by_label[2:, numbers].T.tolist()
+        octets = totals.bytes[:, numbers].T.tolist()
+        found = [
+            (
                 RateRow(
                     label.name,
                     label.category,
                     label.kind == "application",
-                    int(totals.live[number]),
-                    (up, down),
-                    (octets[0], octets[1]),
-                    tuple(self._history.of(number, _HISTORY)),
-                )
+                    live[i],
+                    (rates[i][0], rates[i][1]),
+                    (octets[i][0], octets[i][1]),
+                ),
+                label.id,
             )
-        return found
+            for i, label in enumerate(labels)
+        ]
+        key = _APP_KEYS[sort]
+        found.sort(key=lambda pair: key(pair[0]), reverse=reverse)
+        shown = [
+            replace(row, history=tuple(self._history.of(number, _HISTORY)))
+            for row, number in found[first : first + count]
+        ]
+        return shown, len(found)
 
     def _keys(self, last: _Reading, rows: Indexes, view: str) -> Keys:
         if view == "names":
