@@ -115,7 +115,7 @@ def _list(args: argparse.Namespace) -> int:
         report.print_json({}, "signatures", (row.to_json(catalogue) for row in rows))
         return 0
     # rich takes long to import: only where it is needed.
-    from xdpprobe.views.tables import Column, table
+    from xdpprobe.views.sheet import Column, Sheet
 
     columns = [
         Column("ID", 4, right=True, style="dim"),
@@ -123,7 +123,7 @@ def _list(args: argparse.Namespace) -> int:
         Column("CATEGORY", 15, style="dim"),
         Column("DOMAINS"),
     ]
-    shown = table(columns, [row.cells() for row in rows])
+    shown = Sheet(columns, [row.cells() for row in rows])
     report.print_table(shown, len(rows), len(rows), "signatures")
     return 0
 

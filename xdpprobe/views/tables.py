@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows to rich tables. Pure: what is printed, and how wide, is decided by who prints.
+"""Rows to tables. Pure: what is printed, and how wide, is decided by who prints.
 
 All texts enter as `Text`, never as markup: a name from the wire must not style the screen.
 """
@@ -7,42 +7,13 @@ All texts enter as `Text`, never as markup: a name from the wire must not style 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
 from rich.text import Text
 
 from xdpprobe.aggregate import AppTotal
 from xdpprobe.flows import Flow
 from xdpprobe.grouping import HostTotal
+from xdpprobe.views.sheet import Cell, Column, Sheet
 from xdpprobe.views.text import endpoint, percent, quantity, rate, sparkline
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table. A width of 0 shares, by ratio, what the others leave."""
-
-    title: str
-    width: int = 0
-    ratio: int = 1
-    right: bool = False
-    style: str = ""
-
-
-def table(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> Table:
-    """A table without lines, one blank between columns, each row on one line."""
-    made = Table(box=None, expand=True, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    for column in columns:
-        made.add_column(
-            Text(column.title),
-            justify="right" if column.right else "left",
-            style=column.style,
-            width=column.width or None,
-            ratio=None if column.width else column.ratio,
-            no_wrap=True,
-            overflow="ellipsis",
-        )
-    for row in rows:
-        made.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
-    return made
 
 
 def label_text(name: str, application: bool) -> Text:
@@ -50,7 +21,7 @@ def label_text(name: str, application: bool) -> Text:
     return Text(name, style="" if application else "dim")
 
 
-def apps_table(rows: Sequence[AppTotal], whole: int) -> Table:
+def apps_table(rows: Sequence[AppTotal], whole: int) -> Sheet:
     """Totals by application. whole: bytes of all applications, for the shares."""
     columns = [
         Column("APPLICATION", ratio=3),
@@ -62,7 +33,7 @@ def apps_table(rows: Sequence[AppTotal], whole: int) -> Table:
         Column("BYTES", 6, right=True),
         Column("SHARE", 5, right=True),
     ]
-    return table(
+    return Sheet(
         columns,
         [
             (
@@ -80,7 +51,7 @@ def apps_table(rows: Sequence[AppTotal], whole: int) -> Table:
     )
 
 
-def hosts_table(rows: Sequence[HostTotal], title: str) -> Table:
+def hosts_table(rows: Sequence[HostTotal], title: str) -> Sheet:
     """Totals by server name or address; title: what the first column holds."""
     columns = [
         Column(title, ratio=3),
@@ -90,7 +61,7 @@ def hosts_table(rows: Sequence[HostTotal], title: str) -> Table:
         Column("UP", 6, right=True, style="green"),
         Column("DOWN", 6, right=True, style="cyan"),
     ]
-    return table(
+    return Sheet(
         columns,
         [
             (
@@ -106,7 +77,7 @@ def hosts_table(rows: Sequence[HostTotal], title: str) -> Table:
     )
 
 
-def flows_table(rows: Sequence[Flow]) -> Table:
+def flows_table(rows: Sequence[Flow]) -> Sheet:
     """Flows, a line each: the server's name stands for its address where it is known."""
     columns = [
         Column("FROM", ratio=5),
@@ -117,7 +88,7 @@ def flows_table(rows: Sequence[Flow]) -> Table:
         Column("DOWN", 5, right=True, style="cyan"),
         Column("STATE", 6, style="dim"),
     ]
-    return table(
+    return Sheet(
         columns,
         [
             (
@@ -152,7 +123,7 @@ class RateRow:
 
 def rates_table(
     rows: Sequence[RateRow], titles: tuple[str, str], whole: float, bits: bool, bars: int = 0
-) -> Table:
+) -> Sheet:
     """Rates and totals a row. titles: of name and note. whole: all rates, for the shares.
 
     bars: columns of the sparkline, 0 for none.
@@ -169,9 +140,9 @@ def rates_table(
     ]
     if bars:
         columns.append(Column("HISTORY", bars, style="yellow"))
-    lines: list[list[str | Text]] = []
+    lines: list[list[Cell]] = []
     for row in rows:
-        line: list[str | Text] = [
+        line: list[Cell] = [
             label_text(row.name, row.application),
             row.note,
             quantity(row.flows),
@@ -183,4 +154,4 @@ def rates_table(
         if bars:
             line.append(sparkline(row.history, bars))
         lines.append(line)
-    return table(columns, lines)
+    return Sheet(columns, lines)

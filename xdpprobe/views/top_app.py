@@ -12,10 +12,11 @@ from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.timer import Timer
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from xdpprobe.errors import ProbeError, UsageError
 from xdpprobe.filter import Filter
+from xdpprobe.views.picture import Picture
 from xdpprobe.views.top_model import VIEWS, Model, Source
 from xdpprobe.views.top_screen import State, build, layout
 
@@ -66,7 +67,7 @@ class TopApp(App[ProbeError | None]):
 
     def compose(self) -> ComposeResult:
         """The picture and, below it, the filter's input line, hidden at first."""
-        yield Static(id="picture", expand=True)
+        yield Picture()
         yield Input(id="filter", placeholder="app:youtube dir:out bytes>1M   (empty: all)")
 
     def on_mount(self) -> None:
@@ -105,7 +106,7 @@ class TopApp(App[ProbeError | None]):
             state.first = max(frame.total - rows, 0)
             window = (state.first, rows)
             frame = self._model.frame(state.view, state.sort, state.reverse, window, panel)
-        self.query_one("#picture", Static).update(build(frame, state, width, height))
+        self.query_one(Picture).show(build(frame, state, width, height), width, height)
 
     def on_resize(self, _: events.Resize) -> None:
         """Draws again for the new size."""

@@ -6,7 +6,7 @@ apart, so that another sort key or filter shows at once and without a new readin
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -200,31 +200,31 @@ class Model:
         """The rows asked for, and how many there are."""
         snapshot, totals = last.snapshot, last.totals
         numbers = np.flatnonzero((totals.flows != 0) | totals.packets.any(axis=0))
-        labels = [snapshot.label(number) for number in numbers.tolist()]
-        live = totals.live[numbers].tolist()
-        rates = last.by_label[2:, numbers].T.tolist()
-        octets = totals.bytes[:, numbers].T.tolist()
-        found = [
-            (
-                RateRow(
-                    label.name,
-                    label.category,
-                    label.kind == "application",
-                    live[i],
-                    (rates[i][0], rates[i][1]),
-                    (octets[i][0], octets[i][1]),
-                ),
-                label.id,
-            )
-            for i, label in enumerate(labels)
-        ]
-        key = _APP_KEYS[sort]
-        found.sort(key=lambda pair: key(pair[0]), reverse=reverse)
-        shown = [
-            replace(row, history=tuple(self._history.of(number, _HISTORY)))
-            for row, number in found[first : first + count]
-        ]
-        return shown, len(found)
+        octets, (up, down) = totals.bytes[:, numbers].sum(axis=0), last.by_label[2:, numbers]
+        names = [snapshot.label(number).name for number in numbers.tolist()]
+        if sort == "name":
+            order = sorted(range(len(names)), key=names.__getitem__)
+        else:
+            # Equal rates (an idle link) are ordered by totals, so that lines do not jump about.
+            main = {"up": up, "down": down, "bytes": octets, "flows": totals.live[numbers]}
+            keys = (main.get(sort, up + down).tolist(), octets.tolist(), names)
+            order = sorted(range(len(names)), key=lambda i: (-keys[0][i], -keys[1][i], keys[2][i]))
+        chosen = (order[::-1] if reverse else order)[first : first + count]
+        return [self._app(last, int(numbers[i])) for i in chosen], len(order)
+
+    def _app(self, last: _Reading, number: int) -> RateRow:
+        label = last.snapshot.label(number)
+        up, down = last.by_label[2:, number].tolist()
+        sent, received = last.totals.bytes[:, number].tolist()
+        return RateRow(
+            label.name,
+            label.category,
+            label.kind == "application",
+            int(last.totals.live[number]),
+            (up, down),
+            (sent, received),
+            tuple(self._history.of(number, _HISTORY)),
+        )
 
     def _keys(self, last: _Reading, rows: Indexes, view: str) -> Keys:
         if view == "names":
@@ -302,17 +302,6 @@ def _losses(snapshot: Snapshot) -> dict[str, int]:
         for name, (packets, _) in snapshot.counters.items()
         if name.startswith("LOSS_")
     }
-
-
-_APP_KEYS: dict[str, Any] = {
-    # Equal rates (an idle link) are ordered by totals, so that lines do not jump about.
-    "rate": lambda row: (-sum(row.rate), -sum(row.octets), row.name),
-    "up": lambda row: (-row.rate[0], -sum(row.octets), row.name),
-    "down": lambda row: (-row.rate[1], -sum(row.octets), row.name),
-    "bytes": lambda row: (-sum(row.octets), row.name),
-    "flows": lambda row: (-row.flows, row.name),
-    "name": lambda row: row.name,
-}
 
 
 def to_json(frame: Frame) -> dict[str, Any]:

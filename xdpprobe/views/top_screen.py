@@ -10,12 +10,14 @@ footer   keys, or what the user should know
 
 import time
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from xdpprobe.views.tables import Column, RateRow, rates_table, table
+from xdpprobe.views.sheet import Column, Sheet
+from xdpprobe.views.tables import RateRow, rates_table
 from xdpprobe.views.text import percent, quantity, rate
 from xdpprobe.views.top_model import Frame, Header
 
@@ -141,28 +143,26 @@ def _header(head: Header, state: State, width: int) -> list[RenderableType]:
     return [first, _line(left, right, width)]
 
 
-def _panels(frame: Frame, bits: bool, count: int) -> Table:
+def _panels(frame: Frame, bits: bool, count: int) -> Sheet:
     """The most active hosts and names, side by side."""
-    grid = Table.grid(expand=True, padding=(0, 1, 0, 0))
-    grid.add_column(ratio=2)
-    grid.add_column(ratio=3)
-    grid.add_row(
-        _panel(frame.hosts[:count], "MOST ACTIVE HOSTS", bits),
-        _panel(frame.names[:count], "MOST ACTIVE NAMES", bits),
-    )
-    return grid
-
-
-def _panel(rows: list[RateRow], title: str, bits: bool) -> Table:
     unit = "b/s" if bits else "B/s"
-    columns = [
-        Column(title),
+    rates = [
         Column(f"UP {unit}", 6, right=True, style="green"),
         Column(f"DN {unit}", 6, right=True, style="cyan"),
     ]
-    return table(
-        columns, [(row.name, rate(row.rate[0], bits), rate(row.rate[1], bits)) for row in rows]
-    )
+    columns = [
+        Column("MOST ACTIVE HOSTS", ratio=4),
+        *rates,
+        Column("MOST ACTIVE NAMES", ratio=5),
+        *rates,
+    ]
+    sides = (_panel(frame.hosts[:count], bits), _panel(frame.names[:count], bits))
+    rows = zip_longest(*sides, fillvalue=("", "", ""))
+    return Sheet(columns, [left + right for left, right in rows])
+
+
+def _panel(rows: list[RateRow], bits: bool) -> list[tuple[str, str, str]]:
+    return [(row.name, rate(row.rate[0], bits), rate(row.rate[1], bits)) for row in rows]
 
 
 def _help() -> Table:
