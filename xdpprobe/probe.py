@@ -6,11 +6,14 @@ at a flow's birth and verdict only (`cold`, `names`) it shows as it is, mapped: 
 would cost 34 MB more. So a row is only sure to be of one flow where hot.tag equals cold.tag.
 """
 
+import mmap
 import os
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import numpy as np
 
 from xdpprobe import syscall
 from xdpprobe.abi import Abi, load_abi
@@ -18,7 +21,7 @@ from xdpprobe.clock import Clock
 from xdpprobe.errors import StateError
 from xdpprobe.instance import Instance, Slot
 from xdpprobe.pins import DEFAULT, Pins, check_bpffs
-from xdpprobe.snapshot import Label, Snapshot, words
+from xdpprobe.snapshot import Array, Label, Snapshot, words
 from xdpprobe.tables import Tables
 
 _INFO = ("since_ns", "loaded_ns", "flows", "names", "rules", "hz", "privacy")
@@ -103,7 +106,7 @@ class Probe:
         if not self.instance.pins.exists():
             raise StateError("the probe was detached", "attach again: xdpprobe attach IFACE")
         clock = self._clock.reading(self._hz)
-        hot = words(self._hot).copy().view(self._hot.dtype).reshape(-1)
+        hot = self._copy_hot()
         slots = self.instance.slots()
         names = slot_names(slots)
         info = self._tables.read("info")
@@ -120,6 +123,14 @@ class Probe:
             slots=names,
             info={name: int(info[name]) for name in _INFO},
         )
+
+    def _copy_hot(self) -> Array:
+        # Memory of its own goes back to the system with the snapshot; the heap would keep it.
+        memory = mmap.mmap(-1, self._hot.nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        hot = np.frombuffer(memory, self._hot.dtype)
+        np.copyto(words(hot), words(self._hot))
+        return hot
 
     def _current_labels(self) -> dict[int, Label]:
         generation = int(self._control["generation"][0])
