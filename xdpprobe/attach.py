@@ -24,6 +24,8 @@ from xdpprobe.pins import DEFAULT, Pins
 from xdpprobe.placement import Placement
 from xdpprobe.running import Code, adopt, begin, shapes_fit
 from xdpprobe.settings import Settings
+from xdpprobe.tables import text
+from xdpprobe.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def attach(
     hook: "auto" (None), "xdp" or "tc". mode: "native" or "skb". direction: "both" (None),
     "ingress" or "egress". netns_name: network namespace of the interfaces. options: fields of
     `Settings` that are to differ from the running probe's, or from the defaults. signatures:
-    directories above the shipped one. path: another BPF object.
+    directories above the shipped one; None keeps those that a running probe of this version has.
+    path: another BPF object.
 
     Raises UsageError, PrivilegeError, StateError, DataError or KernelError; nothing has changed
     then.
@@ -146,7 +149,9 @@ class _Attach:
             if kept:
                 whole = len(updates) == len(running)
                 code = adopt(instance, options, self._catalogue, stages, whole)
+                load = self._must_load(instance, code, reload)
             else:
+                load = False  # `begin` has done so
                 code = begin(instance, options, self._catalogue, stages, self._undo)
             closing.callback(code.close)
             placement = Placement(instance, code, self._request.space, self._undo)
@@ -155,10 +160,30 @@ class _Attach:
             ]
             # The settings first: the rules that `--privacy cut` needs follow from them.
             code.record(instance)
-            if kept and (updates or reload or not running):
+            if load:
                 instance.tables().load(self._catalogue)
             placement.commit()
             return self._outcome(instance, code, attached)
+
+    def _must_load(self, instance: Instance, code: Code, asked: bool) -> bool:
+        """Whether tables that go on get this attach's signatures.
+
+        Those in force stay, whoever loaded them, unless other ones are asked for, or they came with
+        another xdpprobe, or an attach was killed before it loaded them. Raises StateError where
+        they would have to be compiled anew and are not at hand.
+        """
+        info = instance.tables().read("info")
+        if asked or not info["loaded_ns"] or text(info["version"]) != VERSION:
+            return True
+        if (code.settings.privacy == "cut") == (instance.settings().privacy == "cut"):
+            return False
+        # The registered domains stand in the same table as the names of applications.
+        if info["signatures"].tobytes() != self._catalogue.digest:
+            raise StateError(
+                f"--privacy {code.settings.privacy} needs the signatures that the probe runs with",
+                "name them again: --signatures DIR",
+            )
+        return True
 
     def _prune(self, instance: Instance, options: Mapping[str, Any]) -> tuple[bool, list[Slot]]:
         """Clears away what is left of interfaces that are gone.

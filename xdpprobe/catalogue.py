@@ -68,16 +68,16 @@ def load(directories: Sequence[Path] | None = None) -> Catalogue:
     )
 
 
-def verify_protocols(catalogue: Catalogue, enum: Mapping[str, int]) -> None:
+def verify_protocols(entries: Mapping[int, Entry], enum: Mapping[str, int]) -> None:
     """Raise DataError unless the files call the data plane's own protocols what it means by them.
 
-    enum: `enum protocol` of bpf/abi.h, e.g. {"PROTOCOL_TLS": 1}.
+    entries: of a Catalogue. enum: `enum protocol` of bpf/abi.h, e.g. {"PROTOCOL_TLS": 1}.
     """
     for constant, number in enum.items():
         name = constant.removeprefix("PROTOCOL_").lower().replace("_", "-")
         if number == 0:
             continue
-        entry = catalogue.entries.get(number)
+        entry = entries.get(number)
         if entry is None:
             raise DataError("signatures", f"protocol {number} ({name}) is defined in no file")
         if entry.name != name:

@@ -19,6 +19,7 @@ from xdpprobe.catalogue import verify_protocols
 from xdpprobe.libbpf import possible_cpus
 from xdpprobe.rules import NameRule, compile_rules
 from xdpprobe.settings import PRIVACY
+from xdpprobe.signature_file import Entry
 from xdpprobe.snapshot import Label
 
 Array = npt.NDArray[Any]
@@ -33,7 +34,7 @@ class Knowledge(Protocol):
     @property
     def rules(self) -> list[NameRule]: ...
     @property
-    def entries(self) -> Mapping[int, Any]: ...
+    def entries(self) -> Mapping[int, Entry]: ...
     @property
     def digest(self) -> bytes: ...
 
@@ -83,7 +84,7 @@ class Tables:
         The caller holds the probe's lock. Raises DataError or StateError before anything has
         changed, KernelError with the old rules still in force.
         """
-        verify_protocols(catalogue, self.abi.enums["protocol"])  # type: ignore[arg-type]
+        verify_protocols(catalogue.entries, self.abi.enums["protocol"])
         info = self.read("info")
         cut = int(info["privacy"]) == PRIVACY.index("cut")
         entries = compile_rules(

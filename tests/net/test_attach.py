@@ -286,3 +286,63 @@ def test_an_update_to_cut_names_brings_the_public_suffixes(cli: Cli, veth: Veth)
     cli.attach(veth.left, "--privacy", "cut")
     with Probe.open(cli.bpffs) as probe:
         assert probe.snapshot().info["rules"] > before + 1000
+
+
+@pytest.fixture
+def own_signatures(tmp_path: Path) -> str:
+    """A directory with an application that no shipped file has."""
+    (tmp_path / "own.toml").write_text(
+        '[[app]]\nid = 8000\nname = "own"\ntitle = "Own"\ncategory = "video"\n'
+        'domains = ["own.test"]\n'
+    )
+    return str(tmp_path)
+
+
+def loaded(cli: Cli) -> tuple[str, float, bool]:
+    """Digest and load time of the signatures in force, and whether `own` is among them."""
+    status = cli.json("status")
+    with Probe.open(cli.bpffs) as probe:
+        known = 8000 in probe.snapshot().labels
+    return status["signatures"], status["signatures_loaded"], known
+
+
+def test_an_update_keeps_the_signatures_in_force(cli: Cli, veth: Veth, own_signatures: str) -> None:
+    cli.attach(veth.left)
+    shipped = loaded(cli)[0]
+    cli("signatures", "load", own_signatures)
+    before = loaded(cli)
+    assert before[0] != shipped
+    assert "updated in place" in cli.attach(veth.left).stdout
+    cli.attach(veth.right)
+    assert loaded(cli) == before
+    cli.attach(veth.left, "--signatures", own_signatures)
+    digest, moment, known = loaded(cli)
+    assert (digest, known) == (before[0], True)
+    assert moment > before[1]
+
+
+def test_an_update_by_another_version_brings_its_signatures(
+    cli: Cli, veth: Veth, own_signatures: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.attach(veth.left)
+    shipped = loaded(cli)[0]
+    cli("signatures", "load", own_signatures)
+    monkeypatch.setattr("xdpprobe.attach.VERSION", "9.9.9")
+    attach_here(veth.left, cli.bpffs)
+    assert loaded(cli)[0] == shipped
+
+
+@pytest.mark.skipif(not public_suffix.SYSTEM_LIST.exists(), reason="no public suffix list")
+def test_cutting_names_needs_the_signatures_in_force(
+    cli: Cli, veth: Veth, own_signatures: str
+) -> None:
+    cli.attach(veth.left, "--signatures", own_signatures)
+    before = cli.json("status")
+    refused = cli(
+        "attach", "--netns", veth.left.namespace.name, "--privacy", "cut", "eth0", check=False
+    )
+    assert refused.returncode == 1
+    assert "--signatures DIR" in refused.stderr
+    assert cli.json("status") == before
+    cli.attach(veth.left, "--privacy", "cut", "--signatures", own_signatures)
+    assert cli.json("status")["settings"]["privacy"] == "cut"

@@ -241,11 +241,11 @@ def test_rule_limit(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_protocols_must_be_the_data_planes(write: Write) -> None:
     found = catalogue.load()
-    catalogue.verify_protocols(found, {"PROTOCOL_UNKNOWN": 0, "PROTOCOL_TLS": 1})
+    catalogue.verify_protocols(found.entries, {"PROTOCOL_UNKNOWN": 0, "PROTOCOL_TLS": 1})
     with pytest.raises(DataError, match="protocol 1 is dns, not tls"):
-        catalogue.verify_protocols(found, {"PROTOCOL_DNS": 1})
+        catalogue.verify_protocols(found.entries, {"PROTOCOL_DNS": 1})
     with pytest.raises(DataError, match=r"protocol 499 \(new\) is defined in no file"):
-        catalogue.verify_protocols(found, {"PROTOCOL_NEW": 499})
+        catalogue.verify_protocols(found.entries, {"PROTOCOL_NEW": 499})
 
 
 @given(st.data())

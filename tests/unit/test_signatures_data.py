@@ -151,7 +151,7 @@ def test_what_the_kernel_has_room_for() -> None:
 
 
 def test_protocols_of_the_data_plane() -> None:
-    catalogue.verify_protocols(CATALOGUE, load_abi().enums["protocol"])
+    catalogue.verify_protocols(CATALOGUE.entries, load_abi().enums["protocol"])
     assert CATALOGUE.labels[CATALOGUE.l4[1]].name == "icmp"
     assert CATALOGUE.labels[CATALOGUE.l4[50]].name == "ipsec"
 

@@ -11,7 +11,8 @@ from xdpprobe.settings import PRIVACY, Settings
 _DESCRIPTION = """\
 Attaches to interfaces and exits: counting and naming go on in the kernel without any process.
 Interfaces attached one after the other share one flow table. Attaching an interface again
-replaces code and tables without missing a packet."""
+replaces the code without missing a packet; counters stay, and so do the signatures in force unless
+--signatures is given or the probe was attached by another version of xdpprobe."""
 _EPILOG = """\
 examples:
   xdpprobe attach eth0                        native XDP + tc egress, or tc where that is better
