@@ -20,6 +20,7 @@ from xdpprobe.probe import Probe
 from xdpprobe.snapshot import Snapshot
 
 AMOUNT = 3_000_017  # bytes of a download
+ETHERNET_HEADER = 14
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 1, 0x1000  # linux/if_tun.h
 SERVER = Endpoint("10.9.0.3", 443)
 HELLO = hellos.records(hellos.simple_hello(b"www.netflix.com"))
@@ -79,6 +80,39 @@ def test_all_counters_together_are_the_interfaces(cli: Cli, veth: Veth) -> None:
     after = carried(veth.left)
     assert counted(snapshot) == (after[0] - before[0], after[1] - before[1])
     assert after[1] - before[1] > AMOUNT
+
+
+def at_rest(cli: Cli, end: End) -> tuple[Snapshot, dict[str, dict[str, int]]]:
+    """A snapshot between two equal readings of an interface's counters, and those."""
+    with Probe.open(cli.bpffs) as probe:
+        for _ in range(1000):  # the last ACK may still be on its way
+            before, snapshot = end.counters(), probe.snapshot()
+            if end.counters() == before:
+                return snapshot, before
+    pytest.fail(f"traffic on {end.interface} does not end")
+
+
+def test_native_xdp_counts_every_frame_that_the_peer_sent(cli: Cli, veth: Veth) -> None:
+    """With the other end in native XDP, a veth counts sent bytes without the link header.
+
+    That is since the receiving NAPI counts for both ends, after eth_type_trans() took the header
+    off the frame (veth_xdp_rcv() in drivers/net/veth.c); what the peer receives is counted whole.
+    """
+    veth.offloads(False)
+    cli.attach(veth.left, "--hook", "xdp", "--mode", "native")
+    (entry,) = cli.json("status")["interfaces"]
+    assert (entry["hooks"], entry["mode"]) == (["xdp ingress", "tc egress"], "native")
+    download(veth.left, veth.right)
+    download(veth.right, veth.left, AMOUNT // 7)
+    snapshot, counters = at_rest(cli, veth.right)
+    sent, received = counters["tx"], counters["rx"]
+    entered, left = snapshot.ports["eth0"]
+    assert entered == (sent["packets"], sent["bytes"] + ETHERNET_HEADER * sent["packets"])
+    assert left == (received["packets"], received["bytes"])
+    assert counted(snapshot) == (entered[0] + left[0], entered[1] + left[1])
+    assert entered[1] > AMOUNT
+    flows = cli.json("flows", "--filter", "port:443")["flows"]
+    assert [flow["app"] for flow in flows] == ["youtube", "youtube"]
 
 
 def test_with_offloads_counts_are_what_the_wire_would_carry(cli: Cli, veth: Veth) -> None:
