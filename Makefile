@@ -43,6 +43,10 @@ fmt: setup ## Bring Python and C into the project's style
 docs: setup ## Write docs/reference.md from the commands' help texts
 	@$(BIN)/python tools/reference.py
 
+.PHONY: picture
+picture: setup ## Draw docs/top.svg anew: the view on the demo's traffic (root)
+	@$(BIN)/python tools/picture.py
+
 .PHONY: bpf
 bpf: $(OBJECT) ## Build the data plane's object
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Columns of one-line cells. What rich's Table does for it costs `top` half of its time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import add
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -11,6 +12,7 @@ from rich.style import Style
 from rich.text import Text
 
 Cell = str | Text
+_BOLD, _NONE = Style(bold=True), Style()
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,21 @@ class Sheet:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         widths = self._widths(options.max_width)
-        bold, plain = Style(bold=True), [console.get_style(c.style) for c in self.columns]
-        titles = [Text(column.title, style=bold) for column in self.columns]
-        for row in (titles, *self.rows):
-            for i, cell in enumerate(row):
-                style = plain[i]
-                if isinstance(cell, Text):
-                    style, cell = style + console.get_style(cell.style), cell.plain
-                text = _fitted(cell, widths[i], self.columns[i].right)
-                yield Segment(text if i == 0 else " " + text, style)
-            yield Segment.line()
+        get_style = console.get_style
+        styles = [get_style(column.style) for column in self.columns]
+        yield from self._line([c.title for c in self.columns], widths, [_BOLD] * len(styles))
+        for row in self.rows:
+            own = [get_style(cell.style) if isinstance(cell, Text) else _NONE for cell in row]
+            texts = [cell.plain if isinstance(cell, Text) else cell for cell in row]
+            yield from self._line(texts, widths, list(map(add, styles, own)))
+
+    def _line(
+        self, texts: Sequence[str], widths: Sequence[int], styles: Sequence[Style]
+    ) -> Iterator[Segment]:
+        for i, text in enumerate(texts):
+            fitted = _fitted(text, widths[i], self.columns[i].right)
+            yield Segment(f" {fitted}" if i else fitted, styles[i])
+        yield Segment.line()
 
     def _widths(self, whole: int) -> list[int]:
         """Columns of each; what is left over goes to those with a ratio, the first ones first."""
