@@ -63,9 +63,7 @@ class Route:
         if self.ipv6:
             head = struct.pack(">IHBB", 6 << 28, len(segment), protocol, 64)
         else:
-            head = struct.pack(
-                ">BBHHHBBH", 0x45, 0, 20 + len(segment), 1, 0x4000, 64, protocol, 0
-            )
+            head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(segment), 1, 0x4000, 64, protocol, 0)
         ethertype = struct.pack(">H", _IPV6 if self.ipv6 else _IPV4)
         if self.vlan:
             ethertype = struct.pack(">HH", _VLAN, self.vlan) + ethertype

@@ -120,4 +120,6 @@ class Ledger:
             holds["their turns"] = turns.max() - turns.min() <= 1
         if row.table == FULL:
             holds["the table's fill"] = len(hot) > (1 - _TOLERANCE) * self.capacity
-        return ", ".join(f"{name} is not as it should be" for name, good in holds.items() if not good)
+        return ", ".join(
+            f"{name} is not as it should be" for name, good in holds.items() if not good
+        )

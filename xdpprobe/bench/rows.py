@@ -16,7 +16,7 @@ NAMES = (
     *("store.steampowered.com", "www.tiktok.com", "zoom.us", "www.paypal.com"),
 )
 _SEGMENT = 1448  # payload bytes of a full TCP segment with timestamps
-_WEB, _UNKNOWN = 443, 40444
+_WEB, _UNKNOWN = Route(443), 40444
 FULL, ROOM = "full", "room"
 
 
@@ -52,47 +52,65 @@ _JOINED = {
 }
 
 
-def _split(route: Route, name: str) -> tuple[bytes, bytes]:
+def _split(name: str) -> tuple[bytes, bytes]:
     """A hello in two segments, both frames as long as the first: what follows the second one's
     payload is padding, as Ethernet has it, which costs nothing."""
     hello = messages.modern_hello(name)
-    first = route.tcp(hello[:_SEGMENT])
-    second = route.tcp(hello[_SEGMENT:], sequence=1 + _SEGMENT)
+    first = _WEB.tcp(hello[:_SEGMENT])
+    second = _WEB.tcp(hello[_SEGMENT:], sequence=1 + _SEGMENT)
     return first, second.ljust(len(first), b"\0")
 
 
-def _established(name: str, flows: int, **route: bool | int) -> Row:
-    way = Route(_UNKNOWN, **route)  # type: ignore[arg-type]
-    return Row(name, way, (way.tcp(Random(1).randbytes(1400)),), flows=flows)
+def _established(name: str, flows: int, ipv6: bool = False, vlan: int = 0) -> Row:
+    route = Route(_UNKNOWN, ipv6, vlan)
+    return Row(name, route, (route.tcp(Random(1).randbytes(1400)),), flows=flows)
+
+
+def _hello(
+    name: str,
+    frames: tuple[bytes, ...],
+    per_flow: int = 1,
+    gains: Mapping[str, float] = _NAMED,
+) -> Row:
+    return Row(
+        name,
+        _WEB,
+        frames,
+        per_flow=per_flow,
+        gains=gains,
+        protocol="PROTOCOL_TLS",
+        method="METHOD_SNI",
+    )
 
 
 def all_rows() -> list[Row]:
     """Every row, cheap ones first."""
-    web, http, dns, other = Route(_WEB), Route(80), Route(53), Route(_UNKNOWN)
+    web, http, dns, other = _WEB, Route(80), Route(53), Route(_UNKNOWN)
     classic = tuple(web.tcp(messages.classic_hello(name)) for name in NAMES)
     modern = tuple(web.tcp(messages.modern_hello(name)) for name in NAMES)
-    pieces = tuple(frame for name in NAMES for frame in _split(web, name))
+    pieces = tuple(frame for name in NAMES for frame in _split(name))
     syn = (web.tcp(sequence=0, flags=SYN),)
-    tls = {"protocol": "PROTOCOL_TLS", "method": "METHOD_SNI"}
+    noise = (other.udp(Random(2).randbytes(200)),)
     return [
-        _established("established", 1),
-        _established("established", 1000),
-        _established("established", 100_000),
-        _established("established, IPv6", 1000, ipv6=True),
-        _established("established, VLAN", 1000, vlan=7),
+        _established("established flow", 1),
+        _established("established flow", 1000),
+        _established("established flow", 100_000),
+        _established("established flow, IPv6", 1000, ipv6=True),
+        _established("established flow, VLAN tag", 1000, vlan=7),
         Row(
             "data of a named flow",
             web,
             (web.tcp(Random(1).randbytes(1400), sequence=1 + messages.CLASSIC_HELLO, flags=ACK),),
             flows=1000,
             opening=classic,
-            **tls,
+            protocol="PROTOCOL_TLS",
+            method="METHOD_SNI",
         ),
         Row("new flow (SYN)", web, syn),
         Row("new flow (SYN), full table", web, syn, gains={"LOSS_EVICTED_NEW": 1}, table=FULL),
-        Row("TLS hello, 517 B", web, classic, gains=_NAMED, **tls),
-        Row("TLS hello, 1.8 kB", web, modern, gains=_NAMED, **tls),
-        Row("TLS hello in 2 segments", web, pieces, per_flow=2, gains=_JOINED, **tls),
+        _hello("TLS hello, 517 B", classic),
+        _hello("TLS hello, 1.8 kB", modern),
+        _hello("TLS hello in 2 segments", pieces, per_flow=2, gains=_JOINED),
         Row(
             "HTTP request",
             http,
@@ -109,5 +127,5 @@ def all_rows() -> list[Row]:
             protocol="PROTOCOL_DNS",
             method="METHOD_DNS",
         ),
-        Row("unmatched UDP payload", other, (other.udp(Random(2).randbytes(200)),), gains=_INSPECTED),
+        Row("unmatched UDP payload", other, noise, gains=_INSPECTED),
     ]
