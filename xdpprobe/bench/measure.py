@@ -12,12 +12,14 @@ from xdpprobe.bench.feeder import HOOKS, Feeder
 from xdpprobe.bench.ledger import Ledger
 from xdpprobe.bench.report import Figure, Report, figures
 from xdpprobe.bench.rows import FULL, Row, all_rows
+from xdpprobe.errors import UsageError
 from xdpprobe.loader import load_object
 
 # A flow is established, and its inspection over, after so many packets (bpf/config.h).
 _OPENING_PACKETS = 10
 # Of the table, at most: where new flows shall find room; and where flows shall stay.
-_LOAD, _STAY = 3 / 8, 1 / 2
+_LOAD, _STAY = 0.375, 0.4
+_CAPACITY_MIN = 16384  # below, flows have no second set to go to, and some would push out others
 _ROUNDS_MIN = 3
 
 
@@ -47,6 +49,10 @@ def run(
     Raises UsageError, PrivilegeError, KernelError, and ProbeError where the packets did not do
     what a row claims.
     """
+    if flows < _CAPACITY_MIN:
+        raise UsageError(
+            f"--flows {flows} is too small to measure with", f"{_CAPACITY_MIN} is the least"
+        )
     known = catalogues.load()
     found: list[Figure] = []
     left_out = []

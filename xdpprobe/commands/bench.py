@@ -45,7 +45,8 @@ def add_parser(subparsers: Any) -> None:
         type=int,
         default=262144,
         metavar="N",
-        help="entries of the flow table (default: 262144); filling a large one takes longer",
+        help="entries of the flow table, 16384 or more (default: 262144); filling a large one takes"
+        " longer",
     )
     parser.add_argument(
         "--hook",
