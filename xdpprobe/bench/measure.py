@@ -21,6 +21,9 @@ _OPENING_PACKETS = 10
 _LOAD, _STAY = 0.375, 0.4
 _CAPACITY_MIN = 16384  # below, flows have no second set to go to, and some would push out others
 _ROUNDS_MIN = 3
+# Flows that no packet comes for stay what they are while a large table is filled: ticks, below
+# half of 32 bits, as ages are compared signed.
+_CONSTANTS = {"idle_new": 0x3FFFFFFF, "idle_established": 0x3FFFFFFF}
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,10 @@ def run(
     known = catalogues.load()
     found: list[Figure] = []
     left_out = []
-    with load_object(flows=flows, programs=[HOOKS[hook]], l4=known.l4) as loaded, _one_cpu():
+    with (
+        load_object(_CONSTANTS, flows=flows, programs=[HOOKS[hook]], l4=known.l4) as loaded,
+        _one_cpu(),
+    ):
         rules = loaded.tables().load(known)
         ledger = Ledger(loaded)
         program = loaded.prog_fd(HOOKS[hook])
