@@ -8,8 +8,10 @@ programs and links are in `syscall.py`. Works with libbpf 1.1 (Debian 12) and la
 import ctypes as c
 import errno
 import re
+import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -105,6 +107,23 @@ def _keep(level: int, form: bytes, arguments: int) -> int:
 _keep_callback = _PRINT(_keep)
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until libbpf is done: no exception gets out of `_keep`, so it would be lost."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield  # where Python handles no signal, none gets lost
+        return
+    caught = []
+    signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if caught:
+            signal.raise_signal(signal.SIGINT)
+
+
 @lru_cache(maxsize=1)
 def library() -> c.CDLL:
     """The library, loaded once, with prototypes set and its messages caught."""
@@ -180,7 +199,8 @@ class Object:
         self.path = path
         self._library = library()
         _log.messages.clear()
-        self._handle = self._library.bpf_object__open_file(str(path).encode(), None)
+        with _uninterrupted():
+            self._handle = self._library.bpf_object__open_file(str(path).encode(), None)
         if not self._handle:
             raise _open_failure(c.get_errno(), path)
         self._maps = {
@@ -252,7 +272,8 @@ class Object:
     def load(self) -> None:
         """Creates the maps and loads the programs. Raises KernelError with the verifier's words."""
         _log.messages.clear()
-        result = self._library.bpf_object__load(self._handle)
+        with _uninterrupted():
+            result = self._library.bpf_object__load(self._handle)
         if result:
             raise _load_failure(-result, self.path)
 
