@@ -5,8 +5,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
-OBJECT := xdpprobe/data/classify.bpf.o
-SOURCES := $(wildcard bpf/*.h bpf/*.c)
+OBJECTS := $(patsubst bpf/%.c,xdpprobe/data/%.o,$(wildcard bpf/*.bpf.c))
+HEADERS := $(wildcard bpf/*.h)
 
 ##@ Use
 
@@ -15,7 +15,7 @@ demo: setup ## See it work without hardware (root): FOR=seconds, JSON=1 for the 
 	@$(BIN)/xdpprobe demo $(if $(FOR),--for $(FOR)) $(if $(JSON),--json)
 
 .PHONY: setup
-setup: $(OBJECT) ## Install what is missing (root the first time) and build
+setup: $(OBJECTS) ## Install what is missing (root the first time) and build
 
 .PHONY: wheel
 wheel: setup ## Build dist/xdpprobe-*.whl, which needs no compiler where it is installed
@@ -48,11 +48,11 @@ picture: setup ## Draw docs/top.svg anew: the view on the demo's traffic (root)
 	@$(BIN)/python tools/picture.py
 
 .PHONY: bpf
-bpf: $(OBJECT) ## Build the data plane's object
+bpf: $(OBJECTS) ## Build the data plane's objects
 
 .PHONY: clean
 clean: ## Remove what was built; .venv stays
-	@rm -rf build dist .setup *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis $(OBJECT)
+	@rm -rf build dist .setup *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis $(OBJECTS)
 	@find xdpprobe tests tools -name __pycache__ -type d -exec rm -rf {} +
 
 .PHONY: help
@@ -66,6 +66,6 @@ help: ## This list
 tools-installed:
 	@tools/setup.sh
 
-$(OBJECT): $(SOURCES) tools/build.sh | tools-installed
-	@echo "setup: building the data plane" >&2
+xdpprobe/data/%.bpf.o: bpf/%.bpf.c $(HEADERS) tools/build.sh | tools-installed
+	@echo "setup: building $@" >&2
 	@tools/build.sh $@

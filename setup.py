@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The build step that pyproject.toml cannot state: the wheel carries the built BPF object.
+"""The build step that pyproject.toml cannot state: the wheel carries the built BPF objects.
 
 So a user's machine needs no compiler. An editable install builds nothing: there `make bpf` keeps
-the object in the source tree up to date.
+those in the source tree up to date.
 """
 
 import subprocess
@@ -12,19 +12,20 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-OBJECT = Path("xdpprobe", "data", "classify.bpf.o")
+DATA = Path("xdpprobe", "data")
 
 
-class BuildWithObject(build_py):
-    """build_py that puts the BPF object, compiled by clang, beside the modules."""
+class BuildWithObjects(build_py):
+    """build_py that puts the BPF objects, compiled by clang, beside the modules."""
 
     def run(self) -> None:
         super().run()
         if self.editable_mode:
             return
-        target = Path(self.build_lib).resolve() / OBJECT
-        if subprocess.run(["tools/build.sh", str(target)], check=False).returncode != 0:
-            sys.exit("xdpprobe: the BPF object could not be built; the reason stands above")
+        for source in sorted(Path("bpf").glob("*.bpf.c")):
+            target = Path(self.build_lib).resolve() / DATA / f"{source.stem}.o"
+            if subprocess.run(["tools/build.sh", str(target)], check=False).returncode != 0:
+                sys.exit(f"xdpprobe: {source} could not be built; the reason stands above")
 
 
-setup(cmdclass={"build_py": BuildWithObject})
+setup(cmdclass={"build_py": BuildWithObjects})

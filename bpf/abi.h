@@ -35,6 +35,7 @@ enum counter {
 	REASON_IPV6_CHAIN, /* more IPv6 extension headers than parsed */
 	REASON_FRAGMENT,   /* later fragment of an unknown datagram */
 	REASON_NO_MAP,	   /* a map look-up failed: never in practice */
+	REASON_TABLE_BUSY, /* new flow, table locked for too long */
 	LOSS_EVICTED_ESTABLISHED, /* live established flow pushed out */
 	LOSS_EVICTED_NEW,	  /* live unestablished flow pushed out */
 	LOSS_TAIL_CALL,		  /* inspection stage missing */
@@ -49,6 +50,7 @@ enum counter {
 	LOSS_NAME_FULL,		  /* name table slot busy: flow without name */
 	LOSS_NAME_EVICTED,	  /* name pushed out; its flows lose the text */
 	LOSS_STALE_FLOW,	  /* flow left the table while inspected */
+	LOSS_VERDICT_BUSY,	  /* verdict lost, table locked for too long */
 	LOSS_RING_FULL,		  /* record not written: reader too slow */
 	INFO_NO_READER,		  /* record not written: nobody reads */
 	INFO_DUPLICATE,		  /* seen before on another interface */

@@ -157,7 +157,7 @@ static __always_inline int process(void *ctx, enum hook hook, __u32 egress)
 	struct packet *p;
 	struct place *at;
 	struct flow_hot *f;
-	struct wire w;
+	struct wire *w;
 	int why;
 
 	if (!s)
@@ -165,29 +165,35 @@ static __always_inline int process(void *ctx, enum hook hook, __u32 egress)
 	opaque(s);
 	p = &s->packet;
 	at = &s->place;
+	w = &s->wire;
 	p->frame_length = length;
-	wire_frame(ctx, hook, &w, length);
+	wire_frame(ctx, hook, w, length);
 	why = hook == HOOK_XDP ? xdp_parse(ctx) : tc_parse(ctx);
 	if (why != PARSED) {
-		count_port(egress, w.packets, w.bytes);
-		count_many(why, w.packets, w.bytes);
+		count_port(egress, w->packets, w->bytes);
+		count_many(why, w->packets, w->bytes);
 		return ctx_pass(hook);
 	}
-	wire_segments(ctx, hook, p, &w, length);
-	count_port(egress, w.packets, w.bytes);
+	wire_segments(ctx, hook, p, w, length);
+	count_port(egress, w->packets, w->bytes);
 	place_of(p, at);
 	at->now = clock_now();
-	f = flow_of(p, at);
+	at->port = slot * 2 + egress + 1;
+	at->born = 0;
+	f = flow_of(p, at, &why);
 	if (!f) {
-		count_many(REASON_NO_MAP, w.packets, w.bytes);
+		count_many(why, w->packets, w->bytes);
 		return ctx_pass(hook);
 	}
-	if (!flow_owned(f, at, egress)) {
-		count_many(INFO_DUPLICATE, w.packets, w.bytes);
+	if (at->born) {
+		track_birth(f, p, at);
+	} else if (flow_owned(f, at)) {
+		flow_count(f, at, w);
+		flow_track(f, p, at);
+	} else {
+		count_many(INFO_DUPLICATE, w->packets, w->bytes);
 		return ctx_pass(hook);
 	}
-	flow_count(f, at, &w);
-	flow_track(f, p, at);
 	replay_answer(at);
 	if (worth_inspecting(f, p, at))
 		inspect(ctx, hook, p, at, length);

@@ -17,6 +17,7 @@ const volatile __u32 lock_mask = 1023;	  /* lock stripes - 1 (table) */
 const volatile __u32 name_mask = 8191;	  /* name sets - 1 (table) */
 const volatile __u32 hello_mask = 1023;	  /* hello slots - 1 (table) */
 const volatile __u32 retired_stripes = 1; /* power of two (table) */
+const volatile __u32 retired_shared = 1;  /* fewer stripes than CPUs */
 
 const volatile __u32 idle_new = 30 * 250;
 const volatile __u32 idle_established = 300 * 250;
@@ -25,6 +26,7 @@ const volatile __u32 active_timeout = 1800 * 250;
 const volatile __u32 owner_timeout = 5 * 250; /* silence before re-election */
 const volatile __u32 hello_timeout = 2 * 250; /* age of an unfinished hello */
 
+const volatile __u32 weak_memory = 1;	  /* not x86: stores need a barrier */
 const volatile __u32 slot = 0;		  /* interface of this program */
 const volatile __u32 raw_ip = 0;	  /* no link header: tun, wg, ppp */
 const volatile __u32 inspect_budget = 8;  /* payload packets a direction */

@@ -49,10 +49,10 @@ struct {
 	__type(value, struct cold_set);
 } flow_cold SEC(".maps");
 
-/* Key: stripe of sets. Held while a flow is inserted or a verdict is written.
- * A map of its own: an array whose value holds a lock cannot be mapped. */
+/* Key: stripe of sets. Held while a flow is inserted or a verdict is written;
+ * see lock.h. A cache line each. */
 struct stripe {
-	struct bpf_spin_lock lock;
+	__u32 held;
 	__u32 reserved[15];
 };
 
@@ -259,7 +259,15 @@ struct place {
 	__u32 set; /* where the entry is */
 	__u32 way;
 	__u32 direction;
-	__u32 now; /* jiffies */
+	__u32 now;  /* jiffies */
+	__u32 port; /* where the packet was seen: slot * 2 + egress + 1 */
+	__u32 born; /* the entry is this packet's making */
+};
+
+/* Packets and bytes that the wire carries for the frame in hand. */
+struct wire {
+	__u64 packets;
+	__u64 bytes;
 };
 
 /* What inspection found out. */
@@ -291,16 +299,6 @@ struct work {
 	__u16 name_stop; /* byte that ends the name in `name`, 0: none */
 };
 
-/* What a look over a set found. In memory and not in registers: the verifier
- * (6.1 to 6.18) follows constants in registers through every path of the search
- * and gives up after a million instructions. */
-struct survey {
-	__u32 found; /* way of the tag, or FLOW_WAYS */
-	__u32 best;  /* way to give up */
-	__u32 rank;  /* how willingly */
-	__u32 live;  /* entries in use */
-};
-
 /* How far the search for a Host field has come. */
 struct http_state {
 	__u32 at;    /* of the line that is looked at */
@@ -318,10 +316,10 @@ struct http_state {
 struct scratch {
 	struct packet packet;
 	struct place place;
+	struct wire wire;
 	struct work work;
 	struct verdict verdict;
 	struct http_state http;
-	struct survey survey[2]; /* of a flow's two sets */
 	struct name_key key;
 	__u32 reserved;
 	__u8 name[NAME_MAX_LEN + 1];

@@ -42,26 +42,24 @@ __noinline int name_lower(struct scratch *s)
 	return i;
 }
 
+const __u8 blank[NAME_MAX_LEN + 1] = {};
+
 /* Strip a trailing dot, blank what follows the name. Global: verified once. */
 __noinline int name_trim(struct scratch *s, __u32 length)
 {
-	__u32 last = length - 1;
+	__u32 last = length - 1, rest;
 
 	if (!s)
 		return 0;
 	opaque(last);
 	if (last < NAME_MAX_LEN && s->name[last] == '.')
 		length = last;
-#pragma clang loop unroll(disable)
-	for (__u32 w = 0; w < NAME_WORDS; w++) {
-		__u64 *word = &((__u64 *)s->name)[w];
-		__u32 from = w * 8;
-
-		if (from >= length)
-			*word = 0;
-		else if (length - from < 8)
-			*word &= ~0ULL >> (64 - 8 * (length - from));
-	}
+	rest = s->work.name_length - length;
+	opaque(length);
+	opaque(rest);
+	if (!rest || length > NAME_MAX_LEN || rest > NAME_MAX_LEN)
+		return length;
+	bpf_probe_read_kernel(&s->name[length], rest, blank);
 	return length;
 }
 

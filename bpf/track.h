@@ -6,13 +6,7 @@
 #ifndef XDPPROBE_TRACK_H
 #define XDPPROBE_TRACK_H
 
-#include "flow.h"
-
-/* Packets and bytes that the wire carries for the frame in hand. */
-struct wire {
-	__u64 packets;
-	__u64 bytes;
-};
+#include "insert.h"
 
 /* Set flag bits. `flags` is the upper half of an aligned word of which `state`
  * is the lowest byte (both supported machines are little endian): an atomic
@@ -32,10 +26,10 @@ static __always_inline void flow_unmark(struct flow_hot *f, __u32 bits)
 /* Only the (interface, hook) that saw a direction first counts and inspects it,
  * so that a packet which crosses two interfaces counts once. */
 static __always_inline bool flow_owned(struct flow_hot *f,
-				       const struct place *at, __u32 egress)
+				       const struct place *at)
 {
 	__u32 d = at->direction & 1;
-	__u8 port = slot * 2 + egress + 1;
+	__u8 port = at->port;
 
 	if (f->owner[d] == port)
 		return true;
@@ -152,28 +146,38 @@ flow_track(struct flow_hot *f, const struct packet *p, const struct place *at)
 	}
 }
 
-static __always_inline struct flow_hot *flow_make(struct place *at, bool renew)
+/* The first packet of a flow: insertion counted it. */
+static __always_inline void
+track_birth(struct flow_hot *f, const struct packet *p, const struct place *at)
 {
-	if (flow_insert(renew))
-		return NULL;
-	return flow_at(place_index(at));
+	if (p->l4 == IPPROTO_TCP && !(p->tcp_flags & TCP_SYN) &&
+	    p->tcp_flags & (TCP_FIN | TCP_RST))
+		track_end(f, p, at);
 }
 
-/* The packet's entry, born or renewed where need be. A SYN on a closed flow is
+static __always_inline struct flow_hot *flow_make(struct place *at, bool renew,
+						  int *why)
+{
+	*why = flow_insert(renew);
+	return *why == PARSED ? flow_at(place_index(at)) : NULL;
+}
+
+/* The packet's entry, born or renewed where need be, or NULL and why. A SYN on a closed flow is
  * a new connection with the old one's ports. */
 static __always_inline struct flow_hot *flow_of(const struct packet *p,
-						struct place *at)
+						struct place *at, int *why)
 {
 	struct flow_hot *f = flow_find(at);
 
+	*why = REASON_NO_MAP;
 	if (!f)
-		return flow_make(at, false);
+		return flow_make(at, false, why);
 	if (f->state == FLOW_CLOSED && !replaying &&
 	    (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
-		return flow_make(at, true);
+		return flow_make(at, true, why);
 	if (age_of(at->now, f->seen[at->direction & 1]) > idle_closed &&
 	    flow_age(f, at->now) > flow_idle_limit(f))
-		return flow_make(at, true);
+		return flow_make(at, true, why);
 	return f;
 }
 

@@ -14,14 +14,18 @@ static __always_inline bool verdict_apply(const struct work *w,
 					  const struct verdict *v)
 {
 	__u32 stripe = (w->index / FLOW_WAYS) & lock_mask;
-	struct stripe *guard = bpf_map_lookup_elem(&flow_lock, &stripe);
 	struct flow_hot *f = flow_at(w->index);
 	struct flow_cold *c = cold_at(w->index);
+	struct stripe *guard;
 	bool ours;
 
-	if (!guard || !f || !c)
+	if (!f || !c)
 		return false;
-	bpf_spin_lock(&guard->lock);
+	guard = lock_take(stripe);
+	if (!guard) {
+		count(LOSS_VERDICT_BUSY);
+		return false;
+	}
 	ours = f->tag == w->tag;
 	if (ours) {
 		if (v->protocol && v->protocol_method >= f->protocol_method) {
@@ -39,7 +43,7 @@ static __always_inline bool verdict_apply(const struct work *w,
 		if (!c->named_after)
 			c->named_after = f->packets[0] + f->packets[1];
 	}
-	bpf_spin_unlock(&guard->lock);
+	lock_release(guard);
 	if (!ours) {
 		count(LOSS_STALE_FLOW);
 		return false;

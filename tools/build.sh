@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Build the data plane: bpf/classify.bpf.c -> the object file named as the only argument.
+# Build one BPF object: DIRECTORY/NAME.bpf.o, the only argument, from bpf/NAME.bpf.c.
 # The Makefile and the wheel's build (setup.py) both call it, so the flags stand once.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 [ $# -eq 1 ] || { echo "usage: tools/build.sh OBJECT" >&2; exit 2; }
 object=$1
+source=bpf/$(basename "${object%.o}").c
 clang=${CLANG:-clang}
 
 command -v "$clang" >/dev/null || {
@@ -31,5 +32,5 @@ mkdir -p "$(dirname "$object")"
 	-Wstrict-prototypes -Wold-style-definition \
 	-ffile-prefix-map="$PWD"=. \
 	-isystem "$multiarch" -Ibpf \
-	-c bpf/classify.bpf.c -o "$object.new"
+	-c "$source" -o "$object.new"
 mv "$object.new" "$object" # never a half-written object in its place

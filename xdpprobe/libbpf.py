@@ -8,7 +8,10 @@ programs and links are in `syscall.py`. Works with libbpf 1.1 (Debian 12) and la
 import ctypes as c
 import errno
 import re
+import signal
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -71,7 +74,16 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
 _PRINT = c.CFUNCTYPE(c.c_int, c.c_int, c.c_char_p, _POINTER)
 _LOG_BYTES = 4 << 20
 _WARNING = 0  # LIBBPF_WARN
-_log: list[str] = []
+
+
+class _Log(threading.local):
+    """libbpf's warnings of this thread's last call: programs are loaded side by side."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+
+_log = _Log()
 
 
 @lru_cache(maxsize=1)
@@ -87,12 +99,29 @@ def _keep(level: int, form: bytes, arguments: int) -> int:
         # A va_list is handed on as the pointer that it is passed as on x86-64 and arm64.
         buffer = c.create_string_buffer(_LOG_BYTES)
         _vsnprintf()(buffer, _LOG_BYTES, form, arguments)
-        _log.append(buffer.value.decode(errors="replace"))
+        _log.messages.append(buffer.value.decode(errors="replace"))
     return 0
 
 
 # Referred to for as long as libbpf may call it.
 _keep_callback = _PRINT(_keep)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until libbpf is done: no exception gets out of `_keep`, so it would be lost."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield  # where Python handles no signal, none gets lost
+        return
+    caught = []
+    signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if caught:
+            signal.raise_signal(signal.SIGINT)
 
 
 @lru_cache(maxsize=1)
@@ -139,13 +168,13 @@ def check(result: int, what: str, hint: str = "") -> int:
 
 def _open_failure(code: int, path: Path) -> ProbeError:
     """libbpf has errors of its own, from 4000 up; its last message tells more than they do."""
-    words = _log[-1].strip().removeprefix("libbpf: ") if _log else f"error {code}"
+    words = _log.messages[-1].strip().removeprefix("libbpf: ") if _log.messages else f"error {code}"
     return DataError(str(path), f"libbpf cannot read it: {words}", "build it again with `make bpf`")
 
 
 def _load_failure(code: int, path: Path) -> ProbeError:
     """Names the program that the verifier refused and gives its last words."""
-    text = "".join(_log)
+    text = "".join(_log.messages)
     program = re.search(r"prog '([^']+)'", text)
     subject = f"the kernel refused program {program[1]}" if program else f"cannot load {path.name}"
     if code in (errno.EPERM, errno.EACCES) and "BEGIN PROG LOAD LOG" not in text:
@@ -169,8 +198,9 @@ class Object:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._library = library()
-        _log.clear()
-        self._handle = self._library.bpf_object__open_file(str(path).encode(), None)
+        _log.messages.clear()
+        with _uninterrupted():
+            self._handle = self._library.bpf_object__open_file(str(path).encode(), None)
         if not self._handle:
             raise _open_failure(c.get_errno(), path)
         self._maps = {
@@ -241,8 +271,9 @@ class Object:
 
     def load(self) -> None:
         """Creates the maps and loads the programs. Raises KernelError with the verifier's words."""
-        _log.clear()
-        result = self._library.bpf_object__load(self._handle)
+        _log.messages.clear()
+        with _uninterrupted():
+            result = self._library.bpf_object__load(self._handle)
         if result:
             raise _load_failure(-result, self.path)
 

@@ -7,6 +7,7 @@ and tests. `attach.py` uses the same parts for one that stays.
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -56,21 +57,53 @@ def encode_constants(abi: Abi, constants: Constants) -> list[tuple[int, bytes]]:
     return encoded
 
 
-def load(
+class Programs:
+    """Loaded programs and the maps that they share; a context manager.
+
+    Each program is an object of its own, so that the verifier works at several at a time: it takes
+    most of the time of an attach.
+    """
+
+    def __init__(self, base: Object, more: Mapping[str, Object]) -> None:
+        self._base = base
+        self._more = more
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the descriptors; what is pinned or attached stays."""
+        for part in (*self._more.values(), self._base):
+            part.close()
+
+    def map_fd(self, name: str) -> int:
+        """Descriptor of a map; valid until close()."""
+        return self._base.map_fd(name)
+
+    def program_fd(self, name: str) -> int:
+        """Descriptor of a program; valid until close()."""
+        return self._more.get(name, self._base).program_fd(name)
+
+
+def _load_object(
     abi: Abi,
     programs: set[str],
-    constants: Constants,
+    constants: list[tuple[int, bytes]],
     sizes: Mapping[str, int],
     existing: Mapping[str, int],
 ) -> Object:
-    """Loads some of the object's programs; the caller closes the result.
-
-    sizes: entries of the maps that are made anew. existing: map name -> descriptor to use.
-    """
     loaded = Object(abi.path)
     try:
         loaded.choose_programs(programs)
-        for offset, data in encode_constants(abi, constants):
+        for offset, data in constants:
             loaded.set_constant(offset, data)
         for name in abi.maps:
             if name in existing:
@@ -84,13 +117,43 @@ def load(
     return loaded
 
 
+def load(
+    abi: Abi,
+    programs: set[str],
+    constants: Constants,
+    sizes: Mapping[str, int],
+    existing: Mapping[str, int],
+) -> Programs:
+    """Loads some of the object's programs; the caller closes the result.
+
+    sizes: entries of the maps that are made anew. existing: map name -> descriptor to use.
+    Raises DataError for a constant that is unknown, PrivilegeError, KernelError with the
+    verifier's words.
+    """
+    encoded = encode_constants(abi, constants)
+    base = _load_object(abi, set(), encoded, sizes, existing)
+    parts: dict[str, Future[Object]] = {}
+    try:
+        maps = {name: base.map_fd(name) for name in abi.maps}
+        with ThreadPoolExecutor(max_workers=max(len(programs), 1)) as pool:
+            for name in sorted(programs):
+                parts[name] = pool.submit(_load_object, abi, {name}, encoded, {}, maps)
+        return Programs(base, {name: part.result() for name, part in parts.items()})
+    except BaseException:
+        for part in parts.values():
+            if not part.exception():
+                part.result().close()
+        base.close()
+        raise
+
+
 def stage_names(abi: Abi, tables: Collection[str]) -> set[str]:
     """The programs that belong into these PROG_ARRAYs."""
     chosen = stage_programs(abi)
     return {name for table in tables for name in chosen[table].values()}
 
 
-def wire_stages(abi: Abi, loaded: Object, tables: Collection[str]) -> None:
+def wire_stages(abi: Abi, loaded: Programs, tables: Collection[str]) -> None:
     """Puts the inspection stages into these PROG_ARRAYs, deepest first.
 
     A stage is reached only through earlier ones, so no packet meets half a chain.
@@ -111,11 +174,11 @@ def new_seed() -> tuple[int, int]:
 class Loaded:
     """A loaded data plane that is attached nowhere; a context manager."""
 
-    def __init__(self, abi: Abi, settings: Settings, hz: int, loaded: Object) -> None:
+    def __init__(self, abi: Abi, settings: Settings, hz: int, programs: Programs) -> None:
         self.abi = abi
         self.settings = settings
         self.hz = hz
-        self._object = loaded
+        self._programs = programs
 
     def __enter__(self) -> Self:
         return self
@@ -130,15 +193,15 @@ class Loaded:
 
     def close(self) -> None:
         """Unloads it, unless arrays still refer to its maps."""
-        self._object.close()
+        self._programs.close()
 
     def map_fd(self, name: str) -> int:
         """Descriptor of a map; valid until close()."""
-        return self._object.map_fd(name)
+        return self._programs.map_fd(name)
 
     def prog_fd(self, name: str) -> int:
         """Descriptor of a program; valid until close()."""
-        return self._object.program_fd(name)
+        return self._programs.program_fd(name)
 
     def array(self, name: str, writable: bool = False) -> npt.NDArray[Any]:
         """A mappable map's values as records, live: flow_hot as one record a flow."""

@@ -14,7 +14,8 @@ from xdpprobe import clsact, links, netns, syscall
 from xdpprobe.errors import KernelError, StateError
 from xdpprobe.hooks import BY_CLSACT, MODE_NUMBERS, OWN_QDISC, Hook, Plan
 from xdpprobe.instance import Instance, Slot
-from xdpprobe.libbpf import Object, possible_cpus
+from xdpprobe.libbpf import possible_cpus
+from xdpprobe.loader import Programs
 from xdpprobe.netdev import Interface
 from xdpprobe.pins import pinned
 from xdpprobe.running import Code
@@ -90,7 +91,7 @@ class Placement:
         hook: Hook,
         mode: str,
         slot: int,
-        entries: Object,
+        entries: Programs,
         undo: ExitStack,
     ) -> int:
         """Attaches one program; returns the further bits for slot_info.hook."""
@@ -112,7 +113,7 @@ class Placement:
             function(*arguments)
 
     def _pin_generation(
-        self, slot: int, number: int, hooks: tuple[Hook, ...], entries: Object
+        self, slot: int, number: int, hooks: tuple[Hook, ...], entries: Programs
     ) -> Path:
         """Pins the entry programs and the PROG_ARRAYs that they call into."""
         directory = self._pins.slot(slot) / str(number)
@@ -158,7 +159,7 @@ class Placement:
         return plan
 
     def _replace(
-        self, slot: Slot, interface: Interface, hook: Hook, before: list[Path], entries: Object
+        self, slot: Slot, interface: Interface, hook: Hook, before: list[Path], entries: Programs
     ) -> None:
         program = entries.program_fd(hook.value)
         pin = self._pins.slot(slot.number) / hook.link

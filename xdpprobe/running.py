@@ -19,8 +19,8 @@ from xdpprobe.clock import measure_rate
 from xdpprobe.errors import StateError
 from xdpprobe.hooks import Hook
 from xdpprobe.instance import Instance
-from xdpprobe.libbpf import Object, possible_cpus
-from xdpprobe.loader import load, stage_names, wire_stages
+from xdpprobe.libbpf import possible_cpus
+from xdpprobe.loader import Programs, load, stage_names, wire_stages
 from xdpprobe.settings import PRIVACY, Settings
 from xdpprobe.tables import set_text
 from xdpprobe.version import VERSION
@@ -33,11 +33,11 @@ _SEED_BYTES = 16
 class Code:
     """The stages of this attach, in PROG_ARRAYs of their own, and what entry programs need.
 
-    base: the object with the stages. hz: jiffies a second. shared: map name -> descriptor.
+    base: the stages. hz: jiffies a second. shared: map name -> descriptor.
     constants: all but the slot's own.
     """
 
-    base: Object
+    base: Programs
     settings: Settings
     hz: int
     constants: dict[str, int | bytes]
@@ -49,7 +49,7 @@ class Code:
 
     def entries(
         self, instance: Instance, slot: int, hooks: tuple[Hook, ...], raw_ip: bool
-    ) -> Object:
+    ) -> Programs:
         """The entry programs of an interface slot; the caller closes them.
 
         raw_ip: packets of this interface have no link header.

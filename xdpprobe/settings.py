@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the user may choose about a probe, and the load-time constants that follow from it."""
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -94,6 +95,8 @@ def constants(
         "name_mask": sizes["names"] - 1,
         "hello_mask": abi.maps["hello_slots"].max_entries - 1,
         "retired_stripes": stripes(cpus),
+        "retired_shared": int(stripes(cpus) < cpus),
+        "weak_memory": int(platform.machine() not in ("x86_64", "i686")),
         "idle_new": round(settings.idle_new * hz),
         "idle_established": round(settings.idle_established * hz),
         "idle_closed": round(settings.idle_closed * hz),

@@ -4,6 +4,8 @@
 import gzip
 import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -188,3 +190,17 @@ def test_failed_reload_changes_nothing(loaded: Loaded, catalogue: Catalogue) -> 
         load_tables(loaded, replace(catalogue, entries={}))
     assert before == (loaded.tables().read("info").tobytes(), loaded.array("control").tobytes())
     assert match(loaded, "www.youtube.com")
+
+
+def test_an_interrupt_while_loading_is_not_lost() -> None:
+    """Whenever it comes: libbpf calls back into Python, from where no exception gets out."""
+    timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+
+    def load() -> None:
+        timer.start()
+        load_object(flows=1024, names=1024, hz=250).close()
+        timer.join(10)  # where loading was faster, it comes here
+
+    with pytest.raises(KeyboardInterrupt):
+        load()
+    timer.join()

@@ -13,7 +13,7 @@ from elftools.elf.elffile import ELFFile
 
 from tests.repo.tree import ROOT, files
 
-OBJECT = "xdpprobe/data/classify.bpf.o"
+OBJECTS = [f"xdpprobe/data/{name}.bpf.o" for name in ("classify", "bench")]
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +44,17 @@ def test_wheel_has_no_more_than_the_package(wheel: zipfile.ZipFile) -> None:
     assert {room for room in rooms if not room.endswith(".dist-info")} == {"xdpprobe"}
 
 
-def test_wheel_carries_a_bpf_object_with_types(wheel: zipfile.ZipFile) -> None:
-    elf = ELFFile(io.BytesIO(wheel.read(OBJECT)))
+@pytest.mark.parametrize("name", OBJECTS)
+def test_wheel_carries_bpf_objects_with_types(wheel: zipfile.ZipFile, name: str) -> None:
+    elf = ELFFile(io.BytesIO(wheel.read(name)))
     assert elf["e_machine"] == "EM_BPF"
     assert elf.get_section_by_name(".BTF") is not None
 
 
-def test_the_object_does_not_say_where_it_was_built(wheel: zipfile.ZipFile) -> None:
-    body = wheel.read(OBJECT)
-    assert b"./bpf/classify.bpf.c" in body or b"bpf/classify.bpf.c" in body
+@pytest.mark.parametrize("name", OBJECTS)
+def test_no_object_says_where_it_was_built(wheel: zipfile.ZipFile, name: str) -> None:
+    body = wheel.read(name)
+    assert f"bpf/{Path(name).stem}.c".encode() in body
     assert str(ROOT).encode() not in body
     assert b"pytest-of-" not in body
 

@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A flow's birth: choose the slot, take out what was there, write the entry,
+ * send the departed flow's counters to its label's account.
+ *
+ * In a full table this is the dearest thing that a packet without payload can
+ * cause, and most of it is waiting for memory. So: no branch that depends on
+ * what the set holds; the newborn's first packet is counted by the exchange that
+ * takes the old counters out; and no atomic operation follows the stores to the
+ * cold entry, which would wait until its cache line has come.
+ */
+#ifndef XDPPROBE_INSERT_H
+#define XDPPROBE_INSERT_H
+
+#include "events.h"
+#include "flow.h"
+#include "lock.h"
+
+/* What a newly born flow pushed out of its slot. */
+struct departed {
+	__u64 tag;
+	__u64 packets[DIRECTIONS];
+	__u64 bytes[DIRECTIONS];
+	__u16 label;
+	__u8 initiator;
+	__u8 state;
+	__u32 expired;
+};
+
+/*
+ * How a set's entry ranks, in one number that can be compared: its class, then
+ * its age, then how early the search comes to it (which also says which it is).
+ * The highest one is the flow itself if it is there, and else the victim.
+ *
+ *   63     43 42   40 39  35 34             3 2    0
+ *  +---------+-------+------+----------------+------+
+ *  |    0    | class |  0   | silent jiffies | turn |
+ *  +---------+-------+------+----------------+------+
+ */
+#define CLASS_ESTABLISHED 0
+#define CLASS_UNSURE 1 /* unestablished, or closed */
+#define CLASS_EXPIRED 2
+#define CLASS_FREE 3
+#define CLASS_FOUND 7
+#define CLASS_SHIFT 40
+#define RANK_TURN (FLOW_WAYS - 1)
+
+/* The time limits of rank_of, read once. */
+struct limits {
+	__s64 new;
+	__s64 established; /* more than of new ones */
+	__s64 closed;
+};
+
+struct survey {
+	__u64 best; /* highest rank */
+	__u32 live; /* entries in use */
+};
+
+static __always_inline __u32 rank_class(__u64 rank)
+{
+	return rank >> CLASS_SHIFT;
+}
+
+/* All ones of a negative number, else 0. Neither clang's knowledge of what x is
+ * nor of what becomes of the mask shall turn this into a branch. */
+static __always_inline __s64 sign_mask(__s64 x)
+{
+	opaque(x);
+	x >>= 63;
+	opaque(x);
+	return x;
+}
+
+/* 1 of a negative number, else 0. */
+static __always_inline __u64 sign_bit(__s64 x)
+{
+	__u64 bits = x;
+
+	opaque(bits);
+	bits >>= 63;
+	opaque(bits);
+	return bits;
+}
+
+/* 1 where x is 0, else 0. */
+static __always_inline __u64 zero_bit(__u64 x)
+{
+	__u64 negative = -x;
+
+	opaque(negative);
+	return sign_bit(x | negative) ^ 1;
+}
+
+/* flow_age(), without a branch. */
+static __always_inline __s64 rank_age(const struct flow_hot *f, __u32 now)
+{
+	__s64 a = (__s32)(now - f->seen[0]), b = (__s32)(now - f->seen[1]);
+
+	a &= ~sign_mask(a);
+	b &= ~sign_mask(b);
+	return b + ((a - b) & sign_mask(a - b));
+}
+
+static __always_inline __u64 rank_of(const struct flow_hot *f, __u64 tag,
+				     __u32 turn, __u32 now,
+				     const struct limits *limits)
+{
+	__u64 state = f->state;
+	__s64 age = rank_age(f, now);
+	__s64 limit = limits->new + (limits->established & -(state & 1)) +
+		      (limits->closed & -(state >> 1 & 1));
+	__u64 expired = sign_bit(limit - age);
+	__u64 found = zero_bit(f->tag ^ tag);
+	__u64 free = zero_bit(f->tag) | found;
+	__u64 class = (~state & ~expired & 1) | free | (expired | free) << 1 |
+		      found << 2;
+
+	return class << CLASS_SHIFT | (age & (free - 1)) << 3 |
+	       (RANK_TURN - turn);
+}
+
+static __always_inline void set_survey(const struct flow_set *set, __u64 tag,
+				       __u32 now, struct survey *out)
+{
+	__u32 start = tag >> 61;
+	struct limits limits = {
+		.new = idle_new,
+		.established = (__s64)idle_established - idle_new,
+		.closed = (__s64)idle_closed - idle_new,
+	};
+
+	out->best = 0;
+	out->live = FLOW_WAYS;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < FLOW_WAYS; i++) {
+		__u32 way = (start + i) & (FLOW_WAYS - 1);
+		__u64 rank = rank_of(&set->way[way], tag, i, now, &limits);
+		__s64 less = out->best - rank;
+
+		out->best -= less & sign_mask(less);
+		out->live -= rank >> (CLASS_SHIFT + 1) & 1;
+	}
+}
+
+static __always_inline __u32 survey_way(const struct survey *s, __u64 tag)
+{
+	__u32 start = tag >> 61;
+
+	return (start + RANK_TURN - (s->best & RANK_TURN)) & (FLOW_WAYS - 1);
+}
+
+/* Could the second set be the better place? Not while the first one has room to
+ * spare; and not once it is full of unestablished flows: a flood shall push out
+ * itself, and not touch twice as many cache lines in doing so. */
+static __always_inline bool second_matters(const struct survey *a)
+{
+	if (a->live < SET_COMFORT)
+		return false;
+	return a->live < FLOW_WAYS || rank_class(a->best) < CLASS_UNSURE;
+}
+
+/* True: the second set takes the flow. */
+static __always_inline bool prefer_second(const struct survey *a,
+					  const struct survey *b)
+{
+	if (b->live < FLOW_WAYS)
+		return b->live < a->live;
+	return a->live == FLOW_WAYS && b->best > a->best;
+}
+
+/* Where a counter is zero and shall stay so, it is left alone. */
+static __always_inline __u64 exchange(__u64 *counter, __u64 value)
+{
+	if (*(volatile __u64 *)counter == value && !value)
+		return 0;
+	return __sync_lock_test_and_set(counter, value);
+}
+
+/* Under the lock: exchange the counters with the newborn's, so that what
+ * another CPU still adds goes to the slot's next flow and no packet is lost
+ * from the sum. */
+static __always_inline void flow_take_out(struct flow_hot *f,
+					  struct departed *gone,
+					  const struct scratch *s)
+{
+	__u32 d = s->place.direction & 1;
+	__u64 packets = s->wire.packets, bytes = s->wire.bytes;
+	__u64 mask = 0 - (__u64)d;
+
+	gone->tag = f->tag;
+	gone->label = f->app ? f->app : f->protocol;
+	gone->initiator = f->flags & FLOW_INITIATOR_1;
+	gone->state = f->state;
+	f->tag = 0;
+	gone->packets[0] = exchange(&f->packets[0], packets & ~mask);
+	gone->packets[1] = exchange(&f->packets[1], packets & mask);
+	gone->bytes[0] = exchange(&f->bytes[0], bytes & ~mask);
+	gone->bytes[1] = exchange(&f->bytes[1], bytes & mask);
+}
+
+/* Count a flow in or out of its home set's `away`: the flows that live in their
+ * second set. An atomic addition to the word of which it is the second byte;
+ * the count stays below 256, for a stripe has no more entries. */
+static __always_inline void away_add(__u32 home, __s32 one)
+{
+	struct flow_set *set = bpf_map_lookup_elem(&flow_hot, &home);
+
+	if (set)
+		__sync_fetch_and_add((__u32 *)&set->way[0].state, one << 8);
+}
+
+/* What the first packet says of its flow; later ones: track.h. */
+static __always_inline __u16 birth_flags(const struct packet *p, __u32 d,
+					 __u16 protocol)
+{
+	bool tcp = p->l4 == IPPROTO_TCP;
+	bool syn = tcp && p->tcp_flags & TCP_SYN;
+	bool ack = p->tcp_flags & TCP_ACK;
+	__u32 initiator = syn && ack ? !d : d;
+	__u16 flags = initiator ? FLOW_INITIATOR_1 : 0;
+
+	if (syn)
+		flags |= FLOW_INITIATOR_SURE | FLOW_ISN_0 << d;
+	if (!tcp || ack)
+		flags |= FLOW_ANSWERED_0 << d;
+	if (protocol)
+		flags |= FLOW_FINAL;
+	return flags;
+}
+
+static __always_inline void flow_write_hot(struct flow_hot *f,
+					   const struct scratch *s)
+{
+	const struct packet *p = &s->packet;
+	__u32 d = s->place.direction & 1;
+	__u16 protocol = l4_protocol[p->l4];
+
+	f->seen[0] = f->seen[1] = s->place.now;
+	f->app = 0;
+	f->protocol = protocol;
+	f->app_method = METHOD_NONE;
+	f->protocol_method = protocol ? METHOD_PATTERN : METHOD_NONE;
+	f->app_confidence = 0;
+	f->protocol_confidence = protocol ? 100 : 0;
+	f->owner[d] = s->place.port;
+	f->owner[d ^ 1] = 0;
+	f->spent[0] = f->spent[1] = 0;
+	f->state = s->wire.packets > ESTABLISHED_PACKETS ? FLOW_ESTABLISHED :
+							   FLOW_NEW;
+	f->flags = birth_flags(p, d, protocol);
+}
+
+static __always_inline void
+flow_write_cold(struct flow_cold *c, const struct scratch *s, __u64 birth_ns)
+{
+	const struct packet *p = &s->packet;
+	__u32 from = s->place.direction & 1, to = from ^ 1;
+
+	__builtin_memcpy(c->address[from], p->source, 16);
+	__builtin_memcpy(c->address[to], p->destination, 16);
+	__builtin_memcpy(c->port[from], &p->source_port, 2);
+	__builtin_memcpy(c->port[to], &p->destination_port, 2);
+	c->vlan = p->vlan;
+	c->l4 = p->l4;
+	c->slot = slot;
+	c->first_ns = birth_ns;
+	c->name = 0;
+	c->isn[from] = p->sequence;
+	c->isn[to] = 0;
+	c->named_after = 0;
+	c->reported = s->place.now;
+	c->tag = s->place.tag;
+}
+
+static __always_inline void account(__u64 *sum, __u64 value)
+{
+	if (retired_shared)
+		__sync_fetch_and_add(sum, value);
+	else
+		*sum += value;
+}
+
+/* What left the table goes to its label's account. */
+static __always_inline void flow_retire(const struct departed *gone)
+{
+	__u32 first = gone->initiator & 1;
+	__u32 stripe = bpf_get_smp_processor_id() & (retired_stripes - 1);
+	__u32 key = stripe * MAX_LABELS + (gone->label & (MAX_LABELS - 1));
+	struct retired_value *r = bpf_map_lookup_elem(&retired, &key);
+
+	if (!r)
+		return;
+	account(&r->flows, 1);
+	account(&r->packets[first], gone->packets[0]);
+	account(&r->bytes[first], gone->bytes[0]);
+	account(&r->packets[first ^ 1], gone->packets[1]);
+	account(&r->bytes[first ^ 1], gone->bytes[1]);
+}
+
+/* Count why a flow left, and tell the readers; scratch.record has its entry. A
+ * closed flow was reported when it closed. */
+static __always_inline void flow_depart(struct scratch *s,
+					const struct departed *gone,
+					__u32 active, __u32 now)
+{
+	flow_retire(gone);
+	if (gone->state == FLOW_CLOSED)
+		return;
+	if (gone->expired)
+		count(INFO_EXPIRED);
+	else if (gone->state == FLOW_ESTABLISHED)
+		count(LOSS_EVICTED_ESTABLISHED);
+	else
+		count(LOSS_EVICTED_NEW);
+	if (!active) {
+		count(INFO_NO_READER);
+		return;
+	}
+	for (int d = 0; d < DIRECTIONS; d++) {
+		s->record.hot.packets[d] = gone->packets[d];
+		s->record.hot.bytes[d] = gone->bytes[d];
+	}
+	s->record.name[0] = 0;
+	record_send(s, active, gone->expired ? RECORD_EXPIRED : RECORD_EVICTED,
+		    now);
+}
+
+static __always_inline __u64 birth_time(void)
+{
+	__u32 zero = 0;
+	struct replay_value *r;
+
+	if (!replaying)
+		return bpf_ktime_get_coarse_ns();
+	r = bpf_map_lookup_elem(&replay, &zero);
+	return r ? r->time_ns : 0;
+}
+
+/* Find the packet's slot: where its flow is, or else the victim's. The class of
+ * what is there, or -1; scratch.place has the slot. Global: verified once. */
+__noinline int slot_choose(void)
+{
+	struct scratch *s = scratch_get();
+	struct flow_set *first, *second;
+	struct survey a, b;
+	struct place *at;
+
+	if (!s)
+		return -1;
+	opaque(s);
+	at = &s->place;
+	first = bpf_map_lookup_elem(&flow_hot, &at->primary);
+	second = bpf_map_lookup_elem(&flow_hot, &at->secondary);
+	if (!first || !second)
+		return -1;
+	set_survey(first, at->tag, at->now, &a);
+	at->set = at->primary;
+	if (rank_class(a.best) != CLASS_FOUND &&
+	    (first->way[0].away || second_matters(&a))) {
+		set_survey(second, at->tag, at->now, &b);
+		if (rank_class(b.best) == CLASS_FOUND ||
+		    (second_matters(&a) && prefer_second(&a, &b))) {
+			a = b;
+			at->set = at->secondary;
+		}
+	}
+	at->way = survey_way(&a, at->tag);
+	return rank_class(a.best);
+}
+
+/* Under the lock: the slot in scratch.place becomes the packet's flow. */
+static __always_inline void flow_bear(struct scratch *s, struct flow_hot *f,
+				      struct flow_cold *c,
+				      struct departed *gone)
+{
+	flow_take_out(f, gone, s);
+	flow_write_hot(f, s);
+	flow_write_cold(c, s, birth_time());
+	s->place.born = 1;
+	/* A reader that sees the tag before the rest finds another tag in the
+	 * cold entry; other CPUs wait for the lock. */
+	*(volatile __u64 *)&f->tag = s->place.tag;
+}
+
+/* Another CPU may have renewed the flow just now: then its age is small. */
+static __always_inline bool flow_over(const struct flow_hot *f, __u32 now)
+{
+	return f->state == FLOW_CLOSED || flow_age(f, now) > flow_idle_limit(f);
+}
+
+/*
+ * Make an entry for the packet's flow, its first packet counted; or, with
+ * `renew`, a new flow in the place of the expired or closed one of the same
+ * key. Looks again under the lock: of two CPUs that meet the same new flow, the
+ * second finds the entry of the first. Global: verified once, and out of
+ * established flows' way. PARSED, or the reason why there is no entry; the
+ * entry's place is in scratch.place.
+ */
+__noinline int flow_insert(__u32 renew)
+{
+	struct scratch *s = scratch_get();
+	__u32 active = readers_active();
+	struct departed gone = {};
+	struct stripe *guard;
+	struct flow_cold *c;
+	struct flow_hot *f;
+	struct place *at;
+	int class;
+
+	if (!s)
+		return REASON_NO_MAP;
+	opaque(s);
+	at = &s->place;
+	guard = lock_take(at->primary & lock_mask);
+	if (!guard)
+		return REASON_TABLE_BUSY;
+	class = slot_choose();
+	f = flow_at(place_index(at));
+	c = cold_at(place_index(at));
+	if (class >= 0 && f && c &&
+	    (class != CLASS_FOUND || (renew && flow_over(f, at->now)))) {
+		if (active) {
+			s->record.hot = *f;
+			s->record.cold = *c;
+		}
+		flow_bear(s, f, c, &gone);
+		if (at->set != at->primary)
+			away_add(at->primary, 1);
+	}
+	lock_release(guard);
+	if (gone.tag) {
+		__u32 home = (__u32)gone.tag & set_mask;
+
+		gone.expired = class >= CLASS_EXPIRED;
+		if (home != at->set)
+			away_add(home, -1);
+		flow_depart(s, &gone, active, at->now);
+	}
+	return class < 0 ? REASON_NO_MAP : PARSED;
+}
+
+#endif /* XDPPROBE_INSERT_H */

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every row of the benchmark does what it says, and one that does not gives no figure."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.unit.test_bench import ids
+from xdpprobe import catalogue as catalogues
+from xdpprobe.bench.feeder import HOOKS
+from xdpprobe.bench.ledger import Ledger
+from xdpprobe.bench.measure import Effort, measure, run
+from xdpprobe.bench.rows import Row, all_rows
+from xdpprobe.errors import ProbeError, UsageError
+from xdpprobe.loader import Loaded, load_object
+
+# Enough for the tables to tell, too little for the figures to.
+EFFORT = Effort(0, 3, 1000, 4000)
+ROWS = [row for row in all_rows() if row.flows <= 1000]
+
+
+@pytest.fixture(scope="module", params=list(HOOKS))
+def hook(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def loaded(hook: str) -> Iterator[Loaded]:
+    known = catalogues.load()
+    with load_object(flows=16384, programs=[HOOKS[hook]], l4=known.l4, hz=250) as instance:
+        instance.tables().load(known)
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def ledger(loaded: Loaded) -> Ledger:
+    return Ledger(loaded)
+
+
+def take(hook: str, loaded: Loaded, ledger: Ledger, row: Row) -> list[Any]:
+    return measure(hook, loaded.prog_fd(HOOKS[hook]), row, ledger, EFFORT)
+
+
+def row_named(name: str) -> Row:
+    return next(row for row in ROWS if row.name == name)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=ids)
+def test_a_row_does_what_it_says(hook: str, loaded: Loaded, ledger: Ledger, row: Row) -> None:
+    figures = take(hook, loaded, ledger, row)
+    assert len(figures) == (2 if row.per_flow > 1 else 1)
+    for figure in figures:
+        assert figure.net_ns == figure.ns - figure.empty_ns > 0
+        assert figure.min_ns <= figure.net_ns <= figure.max_ns
+        assert figure.packets >= 3 * 1000
+
+
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("TLS hello, 517 B", {"gains": {}}, "INFO_NAMED"),
+    ("TLS hello, 517 B", {"method": "METHOD_DNS"}, "their method"),
+    ("TLS hello, 517 B", {"protocol": "PROTOCOL_HTTP"}, "their protocol"),
+    ("TLS hello, 517 B", {"flows": 10}, "INFO_INSPECTED"),
+    ("TLS hello in 2 segments", {"per_flow": 1}, "INFO_HELLO_JOINED"),
+    ("DNS query", {"frames": row_named("unmatched UDP payload").frames}, "INFO_NAMED"),
+    ("new flow (SYN)", {"gains": {"LOSS_EVICTED_NEW": 1}}, "LOSS_EVICTED_NEW"),
+    ("new flow (SYN), full table", {"gains": {}}, "LOSS_EVICTED_NEW"),
+    ("new flow (SYN)", {"frames": (bytes(60),)}, "packets counted in flows"),
+    ("established flow, IPv6", {"frames": row_named("established flow").frames}, "address family"),
+    ("data of a named flow", {"opening": ()}, "their application"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "said"), WRONG)
+def test_a_row_that_does_something_else_is_void(
+    hook: str, loaded: Loaded, ledger: Ledger, name: str, change: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ProbeError, match=r"'.*' is void: ") as caught:
+        take(hook, loaded, ledger, replace(row_named(name), **change))
+    assert name in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_command_prints_what_the_table_has_room_for() -> None:
+    argv = [sys.executable, "-m", "xdpprobe", "bench", "--quick", "--flows", "16384", "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert (found["schema"], found["hook"], found["capacity"]) == (1, "xdp", 16384)
+    assert found["left_out"] == ["established flow, 100000 flows"]
+    assert {row["name"] for row in found["rows"]} == {row.name for row in all_rows()}
+
+
+def test_a_table_too_small_to_measure_with_is_refused() -> None:
+    with pytest.raises(UsageError, match="16384"):
+        run(flows=8192)
+
+
+def test_the_process_may_run_where_it_ran_before() -> None:
+    before = os.sched_getaffinity(0)
+    seen: list[set[int]] = []
+
+    def interrupted(_: str) -> None:
+        seen.append(os.sched_getaffinity(0))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(flows=16384, progress=interrupted)
+    assert len(seen[0]) == 1
+    assert os.sched_getaffinity(0) == before

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A benchmark's frames are what they are called, and its figures are what was measured."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.reference.client_hello import ClientHello, parse_client_hello
+from tests.reference.dns import parse_message
+from tests.reference.http import parse_request
+from tests.reference.packet import FlowPacket, parse_frame
+from xdpprobe.bench import messages
+from xdpprobe.bench.frames import Route
+from xdpprobe.bench.report import Report, cpu_model, figures
+from xdpprobe.bench.rows import NAMES, Row, all_rows
+from xdpprobe.views.bench import bench_table
+
+ROWS = all_rows()
+
+
+def ids(row: Row) -> str:
+    return f"{row.name}, {row.flows}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_messages_carry_the_name(name: str) -> None:
+    for hello, size in (
+        (messages.classic_hello(name), 517),
+        (messages.modern_hello(name), 1800),
+    ):
+        assert len(hello) == size
+        assert parse_client_hello(hello) == ClientHello(name)
+    request = parse_request(messages.http_request(name))
+    assert request is not None
+    assert request.host == name
+    query = parse_message(messages.dns_query(name))
+    assert query is not None
+    assert query.name == name
+
+
+def test_a_hello_in_segments_has_its_name_in_the_last_one() -> None:
+    assert parse_client_hello(messages.modern_hello("github.com")[:1448]) is None
+
+
+@pytest.mark.parametrize("row", ROWS, ids=ids)
+def test_frames_parse_and_fit(row: Row) -> None:
+    assert len(row.frames) <= 64  # what bpf/bench.bpf.c has room for
+    assert {len(frame) for frame in row.frames} == {len(row.frames[0])}
+    assert len(row.frames[0]) <= 2048
+    assert len(row.frames) % row.per_flow == 0
+    for frame in (*row.frames, *row.opening):
+        packet = parse_frame(frame)
+        assert isinstance(packet, FlowPacket)
+        assert packet.vlan == row.route.vlan
+
+
+@pytest.mark.parametrize("row", ROWS, ids=ids)
+def test_what_is_rewritten_is_the_clients_address_and_port(row: Row) -> None:
+    def ends(frame: bytearray) -> FlowPacket:
+        packet = parse_frame(bytes(frame))
+        assert isinstance(packet, FlowPacket)
+        return packet
+
+    frame = bytearray(row.frames[0])
+    before = ends(frame)
+    at, port_at = row.route.address_at, row.route.port_at
+    frame[at : at + 4], frame[port_at : port_at + 2] = b"\x0a\x01\x02\x03", b"\x12\x34"
+    after = ends(frame)
+    assert after.src == before.src[:12] + b"\x0a\x01\x02\x03"
+    assert (after.sport, after.dst, after.dport) == (0x1234, before.dst, before.dport)
+
+
+def test_figures_are_those_of_the_median_round() -> None:
+    row = Row("a", Route(443), (b"",), flows=7)
+    (figure,) = figures(row, [100, 140, 90, 300, 95], [40, 70, 41, 41, 40], 50)
+    # The differences are 60, 70, 49, 259, 55.
+    assert (figure.ns, figure.empty_ns, figure.net_ns) == (100, 40, 60)
+    assert (figure.min_ns, figure.max_ns, figure.ratio) == (49, 259, 2.5)
+    assert (figure.per, figure.flows, figure.packets) == ("packet", 7, 250)
+
+
+def test_a_connection_costs_what_its_packets_do() -> None:
+    row = Row("a", Route(443), (b"", b""), per_flow=2)
+    packet, connection = figures(row, [100], [40], 50)
+    assert (packet.per, packet.net_ns) == ("packet", 60)
+    assert (connection.per, connection.net_ns, connection.ns) == ("connection", 120, 200)
+    assert connection.ratio == packet.ratio
+
+
+def test_report_names_the_machine() -> None:
+    found = Report("tc", 1024, 6000, 250, figures(ROWS[0], [100], [40], 50), ["x"]).to_json()
+    assert (found["schema"], found["hook"], found["capacity"], found["hz"]) == (1, "tc", 1024, 250)
+    assert all(found[name] for name in ("kernel", "machine", "cpu"))
+    assert found["rows"][0]["net_ns"] == 60
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (
+            "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n\nmodel name\t: Other\n",
+            "Some CPU @ 2 GHz",
+        ),
+        ("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n", "0x41 0xd0c"),
+        ("", "unknown"),
+    ],
+)
+def test_cpu_model(tmp_path: Path, text: str, name: str) -> None:
+    source = tmp_path / "cpuinfo"
+    source.write_text(text)
+    assert cpu_model(source) == name
+
+
+def test_table_fits_80_columns() -> None:
+    found = [f for row in ROWS for f in figures(row, [49_999], [9_999], 1)]
+    out = Console(file=io.StringIO(), width=80, color_system=None, highlight=False)
+    out.print(bench_table(found))
+    assert isinstance(out.file, io.StringIO)
+    lines = out.file.getvalue().splitlines()
+    assert len(lines) == len(found) + 1
+    assert max(map(len, lines)) <= 80
+    assert not any("…" in line for line in lines)

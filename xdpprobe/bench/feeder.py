@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program before the program under test (bpf/bench.bpf.c): frames in, ns a packet out."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from xdpprobe import syscall
+from xdpprobe.bench.rows import Row
+from xdpprobe.elf import read_object
+from xdpprobe.errors import ProbeError
+from xdpprobe.libbpf import Object
+
+OBJECT = Path(__file__).parents[1] / "data" / "bench.bpf.o"
+HOOKS = {"xdp": "xdp_entry", "tc": "tc_ingress"}
+_PASSED = {"xdp": 2, "tc": 0xFFFFFFFF}  # XDP_PASS; TCX_NEXT, which is TC_ACT_UNSPEC
+
+
+class Feeder:
+    """A row's frames, before the program under test and before an empty one.
+
+    frames, flows, per_flow: as in `Row`. A context manager. Raises DataError for a missing or
+    broken object, PrivilegeError, KernelError.
+    """
+
+    def __init__(
+        self, hook: str, program: int, row: Row, frames: tuple[bytes, ...], per_flow: int
+    ) -> None:
+        self._hook, self._frames = hook, frames
+        source = read_object(OBJECT)
+        constants = {
+            "flows": row.flows,
+            "per_flow": per_flow,
+            "frame_count": len(frames),
+            "frame_length": len(frames[0]),
+            "address_at": row.route.address_at,
+            "port_at": row.route.port_at,
+        }
+        self._object = Object(OBJECT)
+        try:
+            self._object.choose_programs({f"{hook}_{kind}" for kind in ("tested", "base", "empty")})
+            for name, value in constants.items():
+                offset, size = source.constants[name]
+                self._object.set_constant(offset, value.to_bytes(size, "little"))
+            self._object.load()
+            self._fill(program)
+        except BaseException:
+            self._object.close()
+            raise
+
+    def _fill(self, program: int) -> None:
+        following = self._object.map_fd(f"{self._hook}_next")
+        for index, fd in enumerate((program, self._object.program_fd(f"{self._hook}_empty"))):
+            syscall.update(following, index, fd.to_bytes(4, "little"), "cannot chain a program")
+        frames = self._object.map_fd("frames")
+        room = syscall.map_info(frames).value_size
+        for index, frame in enumerate(self._frames):
+            syscall.update(frames, index, frame.ljust(room, b"\0"), "cannot store a frame")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._object.close()
+
+    def tested(self, packets: int) -> int:
+        """Feeds so many packets to the program under test; ns a packet, the feeding included."""
+        return self._run("tested", packets)
+
+    def base(self, packets: int) -> int:
+        """Feeds so many packets to the empty program; ns a packet."""
+        return self._run("base", packets)
+
+    def _run(self, kind: str, packets: int) -> int:
+        program = self._object.program_fd(f"{self._hook}_{kind}")
+        returned, ns, _ = syscall.test_run(program, self._frames[0], packets)
+        if returned != _PASSED[self._hook]:
+            raise ProbeError(
+                f"a benchmark's packet was not passed on (the program returned {returned})",
+                "the package is damaged: install it again",
+            )
+        return ns

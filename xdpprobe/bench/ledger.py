@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tables say that has happened, so that a row can be held to what it claims."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from xdpprobe.bench.rows import FULL, Row
+from xdpprobe.errors import ProbeError
+from xdpprobe.loader import Loaded
+
+# Nobody reads records in a benchmark; how often that was noticed says nothing.
+_UNTOLD = {"INFO_NO_READER", "COUNTER_MAX"}
+# Sets fill unevenly: a few of many flows find another state than most.
+_UNEVEN = {"LOSS_EVICTED_NEW", "LOSS_EVICTED_ESTABLISHED"}
+_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Totals since the instance was loaded. packets, octets: of the interface. counted: packets
+    in flows. born: flows that ever were. counters: name -> packets."""
+
+    packets: int
+    octets: int
+    counted: int
+    born: int
+    counters: Mapping[str, int]
+
+
+class Ledger:
+    """Reads an instance's tables, and empties the flow table without losing count of it."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._tables = loaded.tables()
+        self._hot = loaded.array("flow_hot", writable=True)
+        self._cold = loaded.array("flow_cold")
+        self._retired = loaded.array("retired")
+        self._cleared = self._cleared_packets = 0
+
+    @property
+    def capacity(self) -> int:
+        """Entries of the flow table."""
+        return len(self._hot)
+
+    def clear(self) -> None:
+        """Forgets all flows."""
+        self._cleared += self.live()
+        self._cleared_packets += int(self._hot["packets"].sum())
+        self._hot.view(np.uint8)[:] = 0
+
+    def live(self) -> int:
+        """Flows in the table."""
+        return int(np.count_nonzero(self._hot["tag"]))
+
+    def read(self) -> Tally:
+        """The totals now."""
+        port = self._tables.per_cpu("ports", 0)
+        retired = self._retired
+        return Tally(
+            packets=int(port["packets"].sum()),
+            octets=int(port["bytes"].sum()),
+            counted=self._cleared_packets
+            + int(self._hot["packets"].sum())
+            + int(retired["packets"].sum()),
+            born=self._cleared + self.live() + int(retired["flows"].sum()),
+            counters={name: packets for name, (packets, _) in self._tables.counters().items()},
+        )
+
+    def verify(self, row: Row, before: Tally, packets: int) -> None:
+        """Raises ProbeError unless `packets` since `before` did what the row claims."""
+        wrong = self._events(row, before, packets) or self._flows(row)
+        if wrong:
+            raise ProbeError(
+                f"the measurement of '{row.name}' is void: {wrong}",
+                "measure again; if it stays, this xdpprobe has a fault",
+            )
+
+    def _events(self, row: Row, before: Tally, packets: int) -> str:
+        after = self.read()
+        born = 0 if row.flows else packets // row.per_flow
+        exact = {
+            "packets seen": (after.packets - before.packets, packets),
+            "bytes seen": (after.octets - before.octets, packets * len(row.frames[0])),
+            "packets counted in flows": (after.counted - before.counted, packets),
+            "flows born": (after.born - before.born, born),
+        }
+        for name in after.counters.keys() - _UNTOLD:
+            gain = after.counters[name] - before.counters[name]
+            wanted = round(row.gains.get(name, 0) * packets)
+            if name not in _UNEVEN or abs(gain - wanted) > _TOLERANCE * packets:
+                exact[name] = (gain, wanted)
+        return ", ".join(
+            f"{name}: {got}, not {wanted}"
+            for name, (got, wanted) in sorted(exact.items())
+            if got != wanted
+        )
+
+    def _flows(self, row: Row) -> str:
+        """What is wrong with the flows that stand in the table."""
+        enums = self._loaded.abi.enums
+        live = self._hot["tag"] != 0
+        hot, cold = self._hot[live], self._cold[live]
+        protocol = enums["protocol"][row.protocol] if row.protocol else 0
+        method = enums["method"][row.method or "METHOD_NONE"]
+        mapped = (cold["address"][:, 0, :10] == 0).all(axis=1)
+        holds = {
+            "flows in the table": len(hot) == row.flows if row.flows else len(hot) > 0,
+            "their protocol": (hot["protocol"] == protocol).all(),
+            "their method": (hot["app_method"] == method).all(),
+            "their application": ((hot["app"] > 0) == bool(row.method)).all(),
+            "their VLAN": (cold["vlan"] == row.route.vlan).all(),
+            "their address family": (mapped != row.route.ipv6).all(),
+        }
+        if row.flows:
+            turns = hot["packets"].sum(axis=1)
+            holds["their state"] = (hot["state"] == enums["flow_state"]["FLOW_ESTABLISHED"]).all()
+            holds["their turns"] = turns.max() - turns.min() <= 1
+        if row.table == FULL:
+            holds["the table's fill"] = len(hot) > (1 - _TOLERANCE) * self.capacity
+        return ", ".join(
+            f"{name} is not as it should be" for name, good in holds.items() if not good
+        )

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A benchmark's figures as a table."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from xdpprobe.bench.report import Figure
+from xdpprobe.views.tables import Column, table
+
+
+def bench_table(figures: Sequence[Figure]) -> Table:
+    """A line a figure, all of them ns."""
+    columns = [
+        Column("A PACKET THAT IS", ratio=1),
+        Column("FLOWS", 7, right=True, style="dim"),
+        Column("NET NS", 6, right=True, style="bold green"),
+        Column("MIN", 5, right=True),
+        Column("MAX", 5, right=True),
+        Column("NS", 5, right=True, style="dim"),
+        Column("EMPTY", 5, right=True, style="dim"),
+        Column("RATIO", 5, right=True, style="dim"),
+    ]
+    return table(
+        columns,
+        [
+            (
+                figure.name if figure.per == "packet" else "  both of a connection",
+                f"{figure.flows:,}" if figure.flows else "new",
+                *(str(n) for n in (figure.net_ns, figure.min_ns, figure.max_ns)),
+                *(str(n) for n in (figure.ns, figure.empty_ns)),
+                f"{figure.ratio:.1f}",
+            )
+            for figure in figures
+        ],
+    )
