@@ -3,13 +3,11 @@
 
 from collections.abc import Sequence
 
-from rich.table import Table
-
 from xdpprobe.bench.report import Figure
-from xdpprobe.views.tables import Column, table
+from xdpprobe.views.sheet import Column, Sheet
 
 
-def bench_table(figures: Sequence[Figure]) -> Table:
+def bench_table(figures: Sequence[Figure]) -> Sheet:
     """A line a figure, all of them ns."""
     columns = [
         Column("A PACKET THAT IS", ratio=1),
@@ -21,7 +19,7 @@ def bench_table(figures: Sequence[Figure]) -> Table:
         Column("EMPTY", 5, right=True, style="dim"),
         Column("RATIO", 5, right=True, style="dim"),
     ]
-    return table(
+    return Sheet(
         columns,
         [
             (
