@@ -3,6 +3,7 @@
  * The pipeline: parse, find the flow, count, track, inspect. Entry points for
  * XDP, tc ingress and tc egress, and the stages behind them.
  */
+#include "fragment.h"
 #include "inspect.h"
 
 /* Headers to pull into the linear part where they are not there (tc). */
@@ -187,7 +188,7 @@ static __always_inline int process(void *ctx, enum hook hook, __u32 egress)
 	}
 	if (at->born) {
 		track_birth(f, p, at);
-	} else if (flow_owned(f, at)) {
+	} else if (flow_owned(f, p, at)) {
 		flow_count(f, at, w);
 		flow_track(f, p, at);
 	} else {
@@ -277,6 +278,7 @@ const struct {
 	enum stage stage;
 	enum flow_state flow_state;
 	enum flow_flag flow_flag;
+	enum age age;
 	enum record_kind record_kind;
 	struct flow_record flow_record;
 	struct name_key name_key;

@@ -22,6 +22,7 @@ const volatile __u32 retired_shared = 1;  /* fewer stripes than CPUs */
 const volatile __u32 idle_new = 30 * 250;
 const volatile __u32 idle_established = 300 * 250;
 const volatile __u32 idle_closed = 5 * 250;
+const volatile __u32 idle_least = 5 * 250; /* of these three */
 const volatile __u32 active_timeout = 1800 * 250;
 const volatile __u32 owner_timeout = 5 * 250; /* silence before re-election */
 const volatile __u32 hello_timeout = 2 * 250; /* age of an unfinished hello */

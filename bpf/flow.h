@@ -11,11 +11,17 @@
 #include "parse.h"
 #include "siphash.h"
 
+/* Ages from here on are of the future. A capture's times may go back. */
+static __always_inline __u32 age_limit(void)
+{
+	return replaying ? 1U << 31 : -(__u32)AGE_SLACK;
+}
+
 static __always_inline __u32 age_of(__u32 now, __u32 then)
 {
-	__s32 age = now - then;
+	__u32 age = now - then;
 
-	return age > 0 ? age : 0;
+	return age < age_limit() ? age : 0;
 }
 
 static __always_inline __u32 flow_age(const struct flow_hot *f, __u32 now)

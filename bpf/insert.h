@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * A flow's birth: choose the slot, take out what was there, write the entry,
+ * A flow's birth: take out what was in the slot (victim.h), write the entry,
  * send the departed flow's counters to its label's account.
  *
  * In a full table this is the dearest thing that a packet without payload can
- * cause, and most of it is waiting for memory. So: no branch that depends on
- * what the set holds; the newborn's first packet is counted by the exchange that
- * takes the old counters out; and no atomic operation follows the stores to the
- * cold entry, which would wait until its cache line has come.
+ * cause, and most of it is waiting for memory. So the newborn's first packet is
+ * counted by the exchange that takes the old counters out, and no atomic
+ * operation follows the stores to the cold entry: it would wait until the cache
+ * line has come.
  */
 #ifndef XDPPROBE_INSERT_H
 #define XDPPROBE_INSERT_H
 
 #include "events.h"
-#include "flow.h"
 #include "lock.h"
+#include "victim.h"
 
 /* What a newly born flow pushed out of its slot. */
 struct departed {
@@ -26,148 +26,6 @@ struct departed {
 	__u8 state;
 	__u32 expired;
 };
-
-/*
- * How a set's entry ranks, in one number that can be compared: its class, then
- * its age, then how early the search comes to it (which also says which it is).
- * The highest one is the flow itself if it is there, and else the victim.
- *
- *   63     43 42   40 39  35 34             3 2    0
- *  +---------+-------+------+----------------+------+
- *  |    0    | class |  0   | silent jiffies | turn |
- *  +---------+-------+------+----------------+------+
- */
-#define CLASS_ESTABLISHED 0
-#define CLASS_UNSURE 1 /* unestablished, or closed */
-#define CLASS_EXPIRED 2
-#define CLASS_FREE 3
-#define CLASS_FOUND 7
-#define CLASS_SHIFT 40
-#define RANK_TURN (FLOW_WAYS - 1)
-
-/* The time limits of rank_of, read once. */
-struct limits {
-	__s64 new;
-	__s64 established; /* more than of new ones */
-	__s64 closed;
-};
-
-struct survey {
-	__u64 best; /* highest rank */
-	__u32 live; /* entries in use */
-};
-
-static __always_inline __u32 rank_class(__u64 rank)
-{
-	return rank >> CLASS_SHIFT;
-}
-
-/* All ones of a negative number, else 0. Neither clang's knowledge of what x is
- * nor of what becomes of the mask shall turn this into a branch. */
-static __always_inline __s64 sign_mask(__s64 x)
-{
-	opaque(x);
-	x >>= 63;
-	opaque(x);
-	return x;
-}
-
-/* 1 of a negative number, else 0. */
-static __always_inline __u64 sign_bit(__s64 x)
-{
-	__u64 bits = x;
-
-	opaque(bits);
-	bits >>= 63;
-	opaque(bits);
-	return bits;
-}
-
-/* 1 where x is 0, else 0. */
-static __always_inline __u64 zero_bit(__u64 x)
-{
-	__u64 negative = -x;
-
-	opaque(negative);
-	return sign_bit(x | negative) ^ 1;
-}
-
-/* flow_age(), without a branch. */
-static __always_inline __s64 rank_age(const struct flow_hot *f, __u32 now)
-{
-	__s64 a = (__s32)(now - f->seen[0]), b = (__s32)(now - f->seen[1]);
-
-	a &= ~sign_mask(a);
-	b &= ~sign_mask(b);
-	return b + ((a - b) & sign_mask(a - b));
-}
-
-static __always_inline __u64 rank_of(const struct flow_hot *f, __u64 tag,
-				     __u32 turn, __u32 now,
-				     const struct limits *limits)
-{
-	__u64 state = f->state;
-	__s64 age = rank_age(f, now);
-	__s64 limit = limits->new + (limits->established & -(state & 1)) +
-		      (limits->closed & -(state >> 1 & 1));
-	__u64 expired = sign_bit(limit - age);
-	__u64 found = zero_bit(f->tag ^ tag);
-	__u64 free = zero_bit(f->tag) | found;
-	__u64 class = (~state & ~expired & 1) | free | (expired | free) << 1 |
-		      found << 2;
-
-	return class << CLASS_SHIFT | (age & (free - 1)) << 3 |
-	       (RANK_TURN - turn);
-}
-
-static __always_inline void set_survey(const struct flow_set *set, __u64 tag,
-				       __u32 now, struct survey *out)
-{
-	__u32 start = tag >> 61;
-	struct limits limits = {
-		.new = idle_new,
-		.established = (__s64)idle_established - idle_new,
-		.closed = (__s64)idle_closed - idle_new,
-	};
-
-	out->best = 0;
-	out->live = FLOW_WAYS;
-#pragma clang loop unroll(disable)
-	for (int i = 0; i < FLOW_WAYS; i++) {
-		__u32 way = (start + i) & (FLOW_WAYS - 1);
-		__u64 rank = rank_of(&set->way[way], tag, i, now, &limits);
-		__s64 less = out->best - rank;
-
-		out->best -= less & sign_mask(less);
-		out->live -= rank >> (CLASS_SHIFT + 1) & 1;
-	}
-}
-
-static __always_inline __u32 survey_way(const struct survey *s, __u64 tag)
-{
-	__u32 start = tag >> 61;
-
-	return (start + RANK_TURN - (s->best & RANK_TURN)) & (FLOW_WAYS - 1);
-}
-
-/* Could the second set be the better place? Not while the first one has room to
- * spare; and not once it is full of unestablished flows: a flood shall push out
- * itself, and not touch twice as many cache lines in doing so. */
-static __always_inline bool second_matters(const struct survey *a)
-{
-	if (a->live < SET_COMFORT)
-		return false;
-	return a->live < FLOW_WAYS || rank_class(a->best) < CLASS_UNSURE;
-}
-
-/* True: the second set takes the flow. */
-static __always_inline bool prefer_second(const struct survey *a,
-					  const struct survey *b)
-{
-	if (b->live < FLOW_WAYS)
-		return b->live < a->live;
-	return a->live == FLOW_WAYS && b->best > a->best;
-}
 
 /* Where a counter is zero and shall stay so, it is left alone. */
 static __always_inline __u64 exchange(__u64 *counter, __u64 value)
@@ -201,7 +59,9 @@ static __always_inline void flow_take_out(struct flow_hot *f,
 
 /* Count a flow in or out of its home set's `away`: the flows that live in their
  * second set. An atomic addition to the word of which it is the second byte;
- * the count stays below 256, for a stripe has no more entries. */
+ * the count stays below 256: in a default table a stripe has no more entries, and
+ * in a larger one it would take 256 flows of one home that find it full, where
+ * a keyed hash gives a home eight. */
 static __always_inline void away_add(__u32 home, __s32 one)
 {
 	struct flow_set *set = bpf_map_lookup_elem(&flow_hot, &home);
@@ -221,7 +81,7 @@ static __always_inline __u16 birth_flags(const struct packet *p, __u32 d,
 	__u16 flags = initiator ? FLOW_INITIATOR_1 : 0;
 
 	if (syn)
-		flags |= FLOW_INITIATOR_SURE | FLOW_ISN_0 << d;
+		flags |= FLOW_ISN_0 << d;
 	if (!tcp || ack)
 		flags |= FLOW_ANSWERED_0 << d;
 	if (protocol)
@@ -335,38 +195,6 @@ static __always_inline __u64 birth_time(void)
 		return bpf_ktime_get_coarse_ns();
 	r = bpf_map_lookup_elem(&replay, &zero);
 	return r ? r->time_ns : 0;
-}
-
-/* Find the packet's slot: where its flow is, or else the victim's. The class of
- * what is there, or -1; scratch.place has the slot. Global: verified once. */
-__noinline int slot_choose(void)
-{
-	struct scratch *s = scratch_get();
-	struct flow_set *first, *second;
-	struct survey a, b;
-	struct place *at;
-
-	if (!s)
-		return -1;
-	opaque(s);
-	at = &s->place;
-	first = bpf_map_lookup_elem(&flow_hot, &at->primary);
-	second = bpf_map_lookup_elem(&flow_hot, &at->secondary);
-	if (!first || !second)
-		return -1;
-	set_survey(first, at->tag, at->now, &a);
-	at->set = at->primary;
-	if (rank_class(a.best) != CLASS_FOUND &&
-	    (first->way[0].away || second_matters(&a))) {
-		set_survey(second, at->tag, at->now, &b);
-		if (rank_class(b.best) == CLASS_FOUND ||
-		    (second_matters(&a) && prefer_second(&a, &b))) {
-			a = b;
-			at->set = at->secondary;
-		}
-	}
-	at->way = survey_way(&a, at->tag);
-	return rank_class(a.best);
 }
 
 /* Under the lock: the slot in scratch.place becomes the packet's flow. */

@@ -248,22 +248,27 @@ static __always_inline struct hello_slot *stream_slot(struct scratch *s,
 						      struct flow_hot *f)
 {
 	__u32 d = s->work.direction & 1;
+	__u32 both = FLOW_ANSWERED_0 | FLOW_ANSWERED_1;
 	__u64 owner = s->work.tag ^ d;
 	struct hello_slot *h = hello_find(owner);
+	bool answered = (f->flags & both) == both;
 	struct flow_cold *c;
 
 	if (f->flags & (__u32)FLOW_PENDING_0 << d) {
 		if (!h)
 			flow_unmark(f, (__u32)FLOW_PENDING_0 << d);
+		else
+			h->answered = answered;
 		return h;
 	}
 	/* Left behind by an earlier connection between the same ports. */
 	if (h)
 		hello_release(h);
 	c = cold_at(s->work.index);
-	h = hello_claim(owner, s->work.now);
+	h = hello_claim(owner, s->work.now, answered);
 	if (!h || !c)
 		return NULL;
+	h->answered = answered;
 	h->synced = (f->flags & (__u32)FLOW_ISN_0 << d) != 0;
 	h->base = h->synced ? c->isn[d] + 1 : s->work.sequence;
 	flow_mark(f, (__u32)FLOW_PENDING_0 << d);

@@ -10,9 +10,13 @@
 #include "config.h"
 #include "ctx.h"
 
+/* A program of another CPU can hold the lock, one of this CPU cannot: XDP and tc
+ * run with bottom halves off. (A test run before Linux 6.10 does not, and may
+ * make a packet wait.) */
+
 /* Tries before a packet goes on without the lock: some 10 ms, for the CPU that
  * holds it may be a virtual one that is not running. */
-#define LOCK_TRIES (1 << 22)
+#define LOCK_TRIES (1 << 20)
 
 struct lock_wait {
 	struct stripe *guard;

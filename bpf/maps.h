@@ -182,13 +182,14 @@ struct hello_slot {
 	__u32 base;	  /* TCP sequence number of offset 0 */
 	__u32 contiguous; /* bytes from offset 0 without a hole */
 	__u32 synced;	  /* base is known to be the stream's start */
-	__u32 reserved;
+	__u32 answered;	  /* the flow's other end has spoken */
 	__u64 cover[STREAM_BLOCKS];
 	struct bytes data;
 };
 
 /* Key: slot. Full: the oldest of HELLO_WAYS that is older than hello_timeout
- * or not synced goes, else LOSS_HELLO_FULL. 20 MB. */
+ * or not synced goes; or for a flow that was answered, one of a flow that was
+ * not; else LOSS_HELLO_FULL. 20 MB. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1024);
@@ -201,7 +202,8 @@ struct {
 struct fragment_key {
 	__u64 address[4];
 	__u32 id;
-	__u32 l4;
+	__u16 l4;
+	__u16 vlan;
 };
 
 struct {

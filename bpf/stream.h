@@ -72,8 +72,11 @@ static __always_inline struct hello_slot *hello_way(__u64 owner, __u32 i)
 	return bpf_map_lookup_elem(&hello_slots, &key);
 }
 
-/* How willingly a slot is given up; 0: not at all. */
-static __always_inline __u32 hello_rank(const struct hello_slot *h, __u32 now)
+/* How willingly a slot is given up; 0: not at all. Anybody can send a SYN and
+ * the start of a hello under false addresses, but gets no answer to them: such
+ * hellos give way to those of flows that were answered. */
+static __always_inline __u32 hello_rank(const struct hello_slot *h, __u32 now,
+					bool answered)
 {
 	__u32 age;
 
@@ -82,7 +85,9 @@ static __always_inline __u32 hello_rank(const struct hello_slot *h, __u32 now)
 	age = age_of(now, h->born);
 	if (age > hello_timeout)
 		return 0x80000000U | age;
-	return h->synced ? 0 : 1 + age;
+	if (!h->synced)
+		return 0x40000000U | age;
+	return answered && !h->answered ? 1 + age : 0;
 }
 
 /* The owner's slot, locked; NULL where it has none. */
@@ -105,10 +110,12 @@ static __always_inline struct hello_slot *hello_find(__u64 owner)
 }
 
 /* A slot for a new owner, locked and empty; NULL where all are in use. */
-static __always_inline struct hello_slot *hello_claim(__u64 owner, __u32 now)
+static __always_inline struct hello_slot *hello_claim(__u64 owner, __u32 now,
+						      bool answered)
 {
 	struct hello_slot *best = NULL;
 	__u32 rank = 0;
+	__u64 was = 0;
 
 	for (__u32 i = 0; i < HELLO_WAYS; i++) {
 		struct hello_slot *h = hello_way(owner, i);
@@ -116,14 +123,26 @@ static __always_inline struct hello_slot *hello_claim(__u64 owner, __u32 now)
 
 		if (!h)
 			continue;
-		r = hello_rank(h, now);
+		r = hello_rank(h, now, answered);
+		opaque(r);
 		if (r > rank) {
 			rank = r;
 			best = h;
+			was = h->owner;
 		}
 	}
-	if (!best || !hello_lock(best)) {
+	if (!best) {
 		count(LOSS_HELLO_FULL);
+		return NULL;
+	}
+	if (!hello_lock(best)) {
+		count(LOSS_HELLO_BUSY);
+		return NULL;
+	}
+	/* Another CPU may have taken it meanwhile, for a hello of its own. */
+	if (best->owner != was) {
+		hello_unlock(best);
+		count(LOSS_HELLO_BUSY);
 		return NULL;
 	}
 	if (best->owner)

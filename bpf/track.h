@@ -23,15 +23,42 @@ static __always_inline void flow_unmark(struct flow_hot *f, __u32 bits)
 		__sync_fetch_and_and((__u32 *)&f->state, ~(bits << 16));
 }
 
+/* Change the state, if it is still `from`. True: this CPU did it, and no other.
+ * By word, as flow_mark; an upset by another CPU's mark is tried again. */
+static __always_inline bool flow_turn(struct flow_hot *f, __u32 from, __u32 to)
+{
+	__u32 *at = (__u32 *)&f->state;
+
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < 4; i++) {
+		__u32 word = *(volatile __u32 *)at;
+
+		if ((word & 0xff) != from)
+			return false;
+		if (__sync_val_compare_and_swap(at, word,
+						(word & ~0xffU) | to) == word)
+			return true;
+	}
+	return false;
+}
+
+/* 0.0.0.0 (v4-mapped) or ::, which is not one host's address (RFC 1122,
+ * 3.2.1.3; RFC 4291, 2.5.2): DHCP discovery, duplicate address detection. */
+static __always_inline bool source_unspecified(const struct packet *p)
+{
+	return !p->source[0] && !(p->source[1] >> 32);
+}
+
 /* Only the (interface, hook) that saw a direction first counts and inspects it,
- * so that a packet which crosses two interfaces counts once. */
-static __always_inline bool flow_owned(struct flow_hot *f,
-				       const struct place *at)
+ * so that a packet which crosses two interfaces counts once. Hosts without an
+ * address share their flows: those packets are not the same ones. */
+static __always_inline bool
+flow_owned(struct flow_hot *f, const struct packet *p, const struct place *at)
 {
 	__u32 d = at->direction & 1;
 	__u8 port = at->port;
 
-	if (f->owner[d] == port)
+	if (f->owner[d] == port || source_unspecified(p))
 		return true;
 	if (f->owner[d] && age_of(at->now, f->seen[d]) <= owner_timeout)
 		return false;
@@ -101,7 +128,7 @@ track_syn(struct flow_hot *f, const struct packet *p, const struct place *at)
 	if (!c)
 		return;
 	c->isn[d] = p->sequence;
-	flow_mark(f, (__u32)FLOW_ISN_0 << d | FLOW_INITIATOR_SURE);
+	flow_mark(f, (__u32)FLOW_ISN_0 << d);
 	if (initiator)
 		flow_mark(f, FLOW_INITIATOR_1);
 	else
@@ -111,17 +138,38 @@ track_syn(struct flow_hot *f, const struct packet *p, const struct place *at)
 static __always_inline void
 track_end(struct flow_hot *f, const struct packet *p, const struct place *at)
 {
-	__u32 both = FLOW_FIN_0 | FLOW_FIN_1;
+	__u32 both = FLOW_FIN_0 | FLOW_FIN_1, d = at->direction & 1;
+	__u32 state = f->state;
 
 	if (p->tcp_flags & TCP_FIN)
-		flow_mark(f, (__u32)FLOW_FIN_0 << (at->direction & 1));
-	if (f->state == FLOW_CLOSED)
+		flow_mark(f, (__u32)FLOW_FIN_0 << d);
+	if (p->tcp_flags & TCP_RST)
+		flow_mark(f, (__u32)FLOW_RST_0 << d);
+	if (state == FLOW_CLOSED)
 		return;
 	if (!(p->tcp_flags & TCP_RST) && (f->flags & both) != both)
 		return;
-	f->state = FLOW_CLOSED;
+	if (!flow_turn(f, state, FLOW_CLOSED))
+		return;
 	count(INFO_CLOSED);
 	flow_report(RECORD_ENDED);
+}
+
+/* Who goes on sending has not sent the RST that was seen: a forged one, which
+ * the other end ignores for its sequence number (RFC 5961, 3.2). */
+static __always_inline void track_revival(struct flow_hot *f,
+					  const struct packet *p,
+					  const struct place *at)
+{
+	__u32 d = at->direction & 1, fins = FLOW_FIN_0 | FLOW_FIN_1;
+
+	if (!(f->flags & (__u32)FLOW_RST_0 << d) || p->tcp_flags & TCP_RST)
+		return;
+	flow_unmark(f, (__u32)FLOW_RST_0 << d);
+	if (f->flags & (__u32)FLOW_RST_0 << (d ^ 1) ||
+	    (f->flags & fins) == fins)
+		return;
+	flow_turn(f, FLOW_CLOSED, FLOW_ESTABLISHED);
 }
 
 static __always_inline void
@@ -136,7 +184,9 @@ flow_track(struct flow_hot *f, const struct packet *p, const struct place *at)
 					     << (at->direction & 1));
 		if ((f->flags & both) == both ||
 		    f->packets[0] + f->packets[1] > ESTABLISHED_PACKETS)
-			f->state = FLOW_ESTABLISHED;
+			flow_turn(f, FLOW_NEW, FLOW_ESTABLISHED);
+	} else if (f->state == FLOW_CLOSED && tcp) {
+		track_revival(f, p, at);
 	}
 	if (tcp && (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))) {
 		if (p->tcp_flags & TCP_SYN)
@@ -175,7 +225,7 @@ static __always_inline struct flow_hot *flow_of(const struct packet *p,
 	if (f->state == FLOW_CLOSED && !replaying &&
 	    (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
 		return flow_make(at, true, why);
-	if (age_of(at->now, f->seen[at->direction & 1]) > idle_closed &&
+	if (age_of(at->now, f->seen[at->direction & 1]) > idle_least &&
 	    flow_age(f, at->now) > flow_idle_limit(f))
 		return flow_make(at, true, why);
 	return f;

@@ -5,7 +5,7 @@ Whatever fails, everything made on the way is undone, in the reverse order, and 
 runs on. What is pinned where: `pins.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +82,7 @@ def attach(
     options: Mapping[str, Any] | None = None,
     signatures: Sequence[Path] | None = None,
     path: Path | None = None,
+    committing: Callable[[], object] = lambda: None,
 ) -> Outcome:
     """Attaches to every interface named, or to none; one that is attached is updated in place.
 
@@ -89,7 +90,8 @@ def attach(
     "ingress" or "egress". netns_name: network namespace of the interfaces. options: fields of
     `Settings` that are to differ from the running probe's, or from the defaults. signatures:
     directories above the shipped one; None keeps those that a running probe of this version has.
-    path: another BPF object.
+    path: another BPF object. committing: called when all is done but for the old code's removal;
+    from then on nothing is undone, whatever it raises itself excepted.
 
     Raises UsageError, PrivilegeError, StateError, DataError or KernelError; nothing has changed
     then.
@@ -110,11 +112,9 @@ def attach(
     with pins.lock():
         _refuse_other_versions(pins)
         with ExitStack() as undo:
-            outcome = _Attach(abi, pins, request, catalogue, undo).run(
+            return _Attach(abi, pins, request, catalogue, undo, committing).run(
                 found, options or {}, signatures is not None
             )
-            undo.pop_all()
-    return outcome
 
 
 def _refuse_other_versions(pins: Pins) -> None:
@@ -130,13 +130,20 @@ class _Attach:
     """One attach, under the lock; `undo` gets a callback for every step taken."""
 
     def __init__(
-        self, abi: Abi, pins: Pins, request: _Request, catalogue: Catalogue, undo: ExitStack
+        self,
+        abi: Abi,
+        pins: Pins,
+        request: _Request,
+        catalogue: Catalogue,
+        undo: ExitStack,
+        committing: Callable[[], object],
     ) -> None:
         self._abi = abi
         self._pins = pins
         self._request = request
         self._catalogue = catalogue
         self._undo = undo
+        self._committing = committing
 
     def run(self, found: list[Interface], options: Mapping[str, Any], reload: bool) -> Outcome:
         with ExitStack() as closing:
@@ -158,10 +165,15 @@ class _Attach:
             attached = [
                 self._one(placement, interface, updates.get(interface.index)) for interface in found
             ]
+            before = instance.settings().privacy if kept else code.settings.privacy
             # The settings first: the rules that `--privacy cut` needs follow from them.
             code.record(instance)
             if load:
                 instance.tables().load(self._catalogue)
+            if code.settings.privacy not in ("none", before):
+                instance.tables().forget_names()
+            self._committing()
+            self._undo.pop_all()
             placement.commit()
             return self._outcome(instance, code, attached)
 

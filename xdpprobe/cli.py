@@ -118,6 +118,11 @@ def run(arguments: Sequence[str]) -> int:
     return code
 
 
+def _harmless(message: str) -> str:
+    """A message that may quote a file's or an interface's name, without control characters."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script: returns the exit code."""
     try:
@@ -126,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except ProbeError as error:
-        print(f"xdpprobe: {error}", file=sys.stderr)
+        print(f"xdpprobe: {_harmless(str(error))}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # The reader has seen enough. Python would complain when it flushes at exit.

@@ -7,11 +7,16 @@ Every finding that is not good carries the command that would help.
 import os
 import resource
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xdpprobe import hooks, kernel, libbpf, netdev, netns, pins, privileges
+from xdpprobe import detach, hooks, kernel, libbpf, netdev, netns, pins, privileges
 from xdpprobe.errors import ProbeError
+from xdpprobe.instance import Slot
+from xdpprobe.probe import open_instance
+
+Slots = Sequence[Slot]
 
 GOOD, WARNING, BAD = "ok", "warning", "missing"
 _PROGRAM_TYPES = {"XDP": 6, "tc": 3}  # enum bpf_prog_type
@@ -30,6 +35,15 @@ class Finding:
     grade: str
     text: str
     fix: str = ""
+
+
+def attached(bpffs: Path = pins.DEFAULT) -> list[Slot]:
+    """What the probe under `bpffs` is attached to; nothing where there is none to be asked."""
+    try:
+        with open_instance(bpffs) as instance:
+            return [slot for slot in instance.slots() if detach.live(instance, slot)]
+    except ProbeError:
+        return []
 
 
 def machine(bpffs: Path = pins.DEFAULT) -> list[Finding]:
@@ -125,10 +139,15 @@ def _tcx() -> Finding:
     return Finding("tc", GOOD, "clsact: programs are filters (TCX comes with Linux 6.6)")
 
 
-def interface(name: str, netns_name: str | None = None) -> list[Finding]:
-    """Checks of one interface. Raises UsageError when there is none of that name."""
-    with netns.entered(netns.named(netns_name)):
+def interface(name: str, netns_name: str | None = None, own: Slots = ()) -> list[Finding]:
+    """Checks of one interface. own: what the probe has. Raises UsageError for an unknown name."""
+    space = netns.named(netns_name)
+    with netns.entered(space):
         facts = netdev.look_up(name)
+    for slot in own:
+        if (slot.ifindex, slot.netns) == (facts.index, space.inode):
+            text = f"attached: {hooks.Plan(slot.hooks, slot.mode, '').text}; attach would update it"
+            return [Finding(name, GOOD, text)]
     plan = hooks.choose(facts, "auto", None, "both")
     found = [Finding(name, GOOD, f"attach would take {plan.text}: {plan.why}")]
     if facts.state == "down":

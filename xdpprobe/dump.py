@@ -89,6 +89,22 @@ def _retired(probe: Probe) -> dict[str, Any]:
     return {snapshot.label(int(i)).name: _plain(snapshot.retired[i]) for i in labels}
 
 
+def _stages(probe: Probe, sizes: dict[str, int]) -> dict[str, Any]:
+    """The PROG_ARRAYs: every interface's code has its own, with the same programs."""
+    found = {}
+    for name, pins in probe.instance.stage_pins().items():
+        definition = probe.abi.maps[name]
+        found[name] = {
+            "type": definition.kind,
+            "key_size": definition.key_size,
+            "value_size": definition.value_size,
+            "max_entries": definition.max_entries,
+            "memory": sizes[name],
+            "pins": [str(pin) for pin in pins],
+        }
+    return found
+
+
 def dump(probe: Probe) -> dict[str, Any]:
     """Every map: type, sizes and kernel memory in bytes, elements in use, contents if small.
 
@@ -113,5 +129,6 @@ def dump(probe: Probe) -> dict[str, Any]:
             maps[name]["used"] = int(np.count_nonzero(values))
         if name in _SHOWN:
             maps[name]["entries"] = _entries(probe, name)
+    maps.update(_stages(probe, sizes))
     maps["retired"]["entries"] = _retired(probe)
     return {"schema": SCHEMA, "abi": probe.abi.hash, "cpus": os.cpu_count(), "maps": maps}

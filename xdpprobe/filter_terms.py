@@ -195,7 +195,7 @@ def enum_term(kind: str, value: str) -> Term:
     def mask(c: Columns) -> Mask:
         found = numbers(resolve(c.snapshot))
         if field == "flow_state":
-            return np.isin(c.hot("state"), found)
+            return np.isin(flows.states(c.snapshot, c.rows), found)
         used = np.where(c.hot("app") != 0, c.hot("app_method"), c.hot("protocol_method"))
         return np.isin(used, found)
 

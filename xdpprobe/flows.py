@@ -15,7 +15,7 @@ JSON of a flow (`Flow.to_json`), one object a flow; `src` is the end that opened
     method            the evidence for app, or for protocol where there is no app; null: none
     confidence        0..100, of the same evidence
     packets, bytes    [from src, from dst]; frame bytes without FCS
-    state             new, established, closed
+    state             new, established, closed; expired: silent for too long, its entry not reused
     first_seen, last_seen   ISO 8601, UTC; last_seen is exact to one jiffy
     duration          seconds between the two
     vlan              outermost VLAN id, null: untagged
@@ -235,8 +235,25 @@ def method_words(snapshot: Snapshot) -> dict[int, str]:
 
 
 def state_words(snapshot: Snapshot) -> dict[int, str]:
-    """Flow state numbers -> words: new, established, closed."""
-    return _enum_words(snapshot.enums["flow_state"])
+    """Flow state numbers, as `states` gives them -> words: new, established, closed, expired."""
+    words = _enum_words(snapshot.enums["flow_state"])
+    return {**words, len(words): "expired"}
+
+
+def states(snapshot: Snapshot, indexes: Indexes) -> npt.NDArray[np.uint8]:
+    """Each flow's enum flow_state, or the number behind the last one where it has expired.
+
+    An entry stays as it is until a flow needs its place, however long its own has been silent.
+    """
+    written: npt.NDArray[np.uint8] = snapshot.hot["state"][indexes]
+    if not snapshot.idle:
+        return written
+    numbers = snapshot.enums["flow_state"]
+    limits = np.full(256, np.inf)
+    for name, seconds in snapshot.idle.items():
+        limits[numbers[name]] = seconds
+    over = last_age(snapshot, indexes) > limits[written]
+    return np.where(over, np.uint8(len(numbers)), written)
 
 
 def kind_words(snapshot: Snapshot) -> dict[int, str]:
@@ -264,10 +281,10 @@ def decode(snapshot: Snapshot, indexes: Indexes, names: dict[int, str] | None = 
     ports = (ports[:, :, 0] << 8 | ports[:, :, 1]).tolist()
     address = np.ascontiguousarray(cold["address"]).tobytes()
     packets, octets = hot["packets"].tolist(), hot["bytes"].tolist()
-    methods, states = method_words(snapshot), state_words(snapshot)
+    methods, words = method_words(snapshot), state_words(snapshot)
     vlan, slot, l4 = cold["vlan"].tolist(), cold["slot"].tolist(), cold["l4"].tolist()
     name, place = cold["name"].tolist(), indexes.tolist()
-    state = hot["state"].tolist()
+    state = states(snapshot, indexes).tolist()
     result = []
     for i, (verdict, a) in enumerate(
         zip(_verdicts(snapshot, hot, methods), initiator(snapshot, indexes).tolist(), strict=True)
@@ -288,7 +305,7 @@ def decode(snapshot: Snapshot, indexes: Indexes, names: dict[int, str] | None = 
                 verdict[4],
                 (packets[i][a], packets[i][b]),
                 (octets[i][a], octets[i][b]),
-                states.get(state[i], str(state[i])),
+                words.get(state[i], str(state[i])),
                 float(first[i]),
                 last[i],
                 vlan[i] or None,

@@ -10,7 +10,7 @@ import ctypes as c
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +58,32 @@ def _release(instance: Instance, element: int, pin: Path) -> None:
     pin.unlink(missing_ok=True)
 
 
-def _reclaim(instance: Instance) -> set[int]:
-    """Frees the elements of readers that died; returns those in use."""
-    used = set()
-    for pin in _directory(instance).iterdir():
-        element, process, began = (int(part) for part in pin.name.split("_"))
-        if _start_time(process) == began:
-            used.add(element)
-        else:
-            _release(instance, element, pin)
-    return used
+def _pins(instance: Instance) -> tuple[dict[int, Path], dict[int, Path]]:
+    """Element -> pin of the readers that run, and of those that died."""
+    running: dict[int, Path] = {}
+    dead: dict[int, Path] = {}
+    with suppress(FileNotFoundError):  # nobody has read yet
+        for pin in _directory(instance).iterdir():
+            element, process, began = (int(part) for part in pin.name.split("_"))
+            (running if _start_time(process) == began else dead)[element] = pin
+    return running, dead
+
+
+def reclaim(instance: Instance) -> set[int]:
+    """Frees the elements of readers that died; returns those in use. Under the probe's lock."""
+    running, dead = _pins(instance)
+    for element, pin in dead.items():
+        _release(instance, element, pin)
+    return set(running)
+
+
+def readers(instance: Instance) -> int:
+    """How many follow the probe. What those have that were killed is freed."""
+    running, dead = _pins(instance)
+    if dead:
+        with instance.pins.lock():
+            running = dict.fromkeys(reclaim(instance), Path())
+    return len(running)
 
 
 @contextmanager
@@ -78,7 +94,7 @@ def _ring(instance: Instance, size: int) -> Iterator[int]:
     try:
         with pins.lock():
             pins.make_directory(_directory(instance))
-            used = _reclaim(instance)
+            used = reclaim(instance)
             limit = instance.abi.maps["readers"].max_entries
             free = [element for element in range(limit) if element not in used]
             if not free:

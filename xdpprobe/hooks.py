@@ -106,7 +106,9 @@ def _check(hook: str, mode: str | None, direction: str) -> None:
 def _why_tc(interface: Interface, direction: str) -> str:
     """Why `auto` takes tc, "" where native XDP is worth trying."""
     if interface.type != ETHERNET:
-        return "it has no Ethernet header"
+        return (
+            "it is the loopback device" if interface.name == "lo" else "it has no Ethernet header"
+        )
     if direction == "egress":
         return "XDP sees incoming packets only"
     if interface.master == "bridge":

@@ -125,6 +125,15 @@ class Instance:
         found = self.pins.generations(slot)
         return found[-1] if found else None
 
+    def stage_pins(self) -> dict[str, list[Path]]:
+        """PROG_ARRAY -> where it is pinned, once for every interface whose code calls into it."""
+        directories = [self.generation(number) for number in self.pins.used_slots()]
+        return {
+            name: [d / name for d in directories if d is not None and (d / name).exists()]
+            for name, definition in self.abi.maps.items()
+            if definition.type == PROG_ARRAY
+        }
+
     def link_alive(self, slot: Slot, hook: Hook) -> bool | None:
         """Whether a link still has its interface; None where the hook has no link (clsact)."""
         fd = pinned(self.pins.slot(slot.number) / hook.link)
@@ -145,6 +154,10 @@ class Instance:
         key, rule = self.abi.dtype("name_key").itemsize, self.abi.dtype("name_rule").itemsize
         rules = int(self.tables().read("info")["rules"])
         found.append(MapMemory("name_rules.inner", memory.trie_bytes(rules, key, rule)))
+        found += [
+            MapMemory(name, sum(_pin_bytes(pin, cpus) for pin in pins))
+            for name, pins in self.stage_pins().items()
+        ]
         rings = [self._ring_bytes(i) for i in range(self.abi.maps["readers"].max_entries)]
         found.append(MapMemory("readers.inner", sum(rings)))
         return found
@@ -163,3 +176,14 @@ class Instance:
             return memory.map_bytes(syscall.map_info(fd), 1)
         finally:
             os.close(fd)
+
+
+def _pin_bytes(pin: Path, cpus: int) -> int:
+    """Kernel memory of the map that is pinned there; 0 where it has just been replaced."""
+    fd = pinned(pin)
+    if fd is None:
+        return 0
+    try:
+        return memory.map_bytes(syscall.map_info(fd), cpus)
+    finally:
+        os.close(fd)

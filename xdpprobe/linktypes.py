@@ -73,11 +73,6 @@ def to_ethernet(packet: Packet) -> Frame | None:
     return Frame(header + data[offset:], ETHERNET_HEADER_LENGTH)
 
 
-def is_supported(link_type: int) -> bool:
-    """Whether packets of that type can become frames (for PPI: it depends on the packet)."""
-    return link_type in _READERS or link_type in (LINKTYPE_ETHERNET, LINKTYPE_PPI)
-
-
 def _without_ppi(data: bytes) -> tuple[bytes, int]:
     """The packet inside a per-packet-information header, all little-endian, and its link type."""
     if len(data) < 8:

@@ -17,6 +17,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,7 +42,8 @@ def _filesystem_type(path: Path) -> int:
 
 def check_bpffs(bpffs: Path) -> None:
     """Raises StateError unless a BPF file system is mounted there."""
-    hint = f"mount one: mount -t bpf bpf {bpffs}"
+    # Else anybody may make files there: the kernel's default is mode 1777.
+    hint = f"mount one: mount -t bpf -o mode=0700 bpf {bpffs}"
     if not bpffs.is_dir():
         raise StateError(f"{bpffs} is not a directory", f"mkdir -p {bpffs} && {hint[11:]}")
     if _filesystem_type(bpffs) != _MAGIC:
@@ -73,13 +75,32 @@ class Pins:
     def exists(self) -> bool:
         """Whether a probe of this version is, or was half, attached."""
         try:
+            self._check_root()
             return self.path.is_dir()
         except PermissionError as error:
             raise _refused(error, self.root) from error
 
+    def _check_root(self) -> None:
+        """Raises StateError for a directory that somebody else made, or may write to."""
+        try:
+            found = self.root.lstat()
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(found.st_mode) and found.st_uid in (0, os.geteuid()):
+            if not found.st_mode & 0o077:
+                return
+            why = "is open to other users"
+        else:
+            why = "is not a directory of this user's"
+        raise StateError(
+            f"{self.root} {why}, so what it holds cannot be trusted",
+            f"look at it, remove it (rm -rf {self.root}), or choose another place with --bpffs",
+        )
+
     def other_versions(self) -> list[Path]:
         """Pin directories of probes of other ABI versions."""
         try:
+            self._check_root()
             return sorted(p for p in self.root.iterdir() if p.is_dir() and p != self.path)
         except FileNotFoundError:
             return []
@@ -117,8 +138,11 @@ class Pins:
     def _locked(self) -> int:
         deadline = time.monotonic() + _LOCK_PATIENCE_S
         while True:
+            self._check_root()
             self.make_directory(self.root)
-            fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+            fd = self._open_root()
+            if fd is None:
+                continue
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # The holder before may have removed the directory that we opened.
@@ -132,6 +156,13 @@ class Pins:
                     "another xdpprobe is attaching or detaching", "try again when it is done"
                 )
             time.sleep(0.02)
+
+    def _open_root(self) -> int | None:
+        """Descriptor of the root; None where the holder of the lock has just removed it."""
+        try:
+            return os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
 
     def map(self, name: str) -> Path:
         """Where a map is pinned."""

@@ -21,6 +21,7 @@ from xdpprobe.clock import Clock
 from xdpprobe.errors import StateError
 from xdpprobe.instance import Instance, Slot
 from xdpprobe.pins import DEFAULT, Pins, check_bpffs
+from xdpprobe.settings import idle_seconds
 from xdpprobe.snapshot import Array, Label, Snapshot, words
 from xdpprobe.tables import Tables
 
@@ -121,6 +122,7 @@ class Probe:
             counters=self.counters(),
             ports={names[slot.number]: self.port(slot.number) for slot in slots},
             slots=names,
+            idle=idle_seconds(self.instance.settings()),
             info={name: int(info[name]) for name in _INFO},
         )
 

@@ -83,6 +83,7 @@ def _run(path: Path, known: catalogues.Catalogue, entries: int, apart: bool) -> 
         "idle_new": NEVER,
         "idle_established": NEVER,
         "idle_closed": NEVER,
+        "idle_least": NEVER,
         "active_timeout": NEVER,
     }
     # Open first: a file that is no capture is said before the kernel is asked for anything.
@@ -117,7 +118,8 @@ def _feed(capture: Capture, loaded: Loaded) -> Replay:
         if len(data) < SHORTEST:
             short += 1
             continue
-        times[0] = last = packet.time_ns
+        times[0] = packet.time_ns
+        last = max(last, packet.time_ns)  # merged captures go back in time
         words[length_at] = packet.wire_length
         words[index_at] = 0
         run(data)

@@ -51,6 +51,15 @@ class Settings:
             raise UsageError(f"--privacy {self.privacy} is unknown", f"one of {', '.join(PRIVACY)}")
 
 
+def idle_seconds(settings: Settings) -> dict[str, float]:
+    """enum flow_state -> seconds of silence that end a flow in that state."""
+    return {
+        "FLOW_NEW": settings.idle_new,
+        "FLOW_ESTABLISHED": settings.idle_established,
+        "FLOW_CLOSED": settings.idle_closed,
+    }
+
+
 def stripes(cpus: int) -> int:
     """How many times `retired` exists, so that few CPUs share a counter: a power of two."""
     return min(1 << (cpus - 1).bit_length(), _MAX_STRIPES)
@@ -100,6 +109,9 @@ def constants(
         "idle_new": round(settings.idle_new * hz),
         "idle_established": round(settings.idle_established * hz),
         "idle_closed": round(settings.idle_closed * hz),
+        "idle_least": round(
+            min(settings.idle_new, settings.idle_established, settings.idle_closed) * hz
+        ),
         "active_timeout": round(settings.active * hz),
         "owner_timeout": 5 * hz,
         "hello_timeout": 2 * hz,

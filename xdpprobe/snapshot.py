@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+AGE_SLACK = 1 << 16  # jiffies; as in bpf/abi.h, which says why
 
 
 def words(records: Array) -> npt.NDArray[np.uint64]:
@@ -19,7 +20,7 @@ def words(records: Array) -> npt.NDArray[np.uint64]:
 
     NumPy copies and compares records field by field, and words twenty times as fast.
     """
-    return records.view(np.uint64).reshape(len(records), -1)
+    return records.view(np.uint64).reshape(len(records), records.dtype.itemsize // 8)
 
 
 def pick(records: Array, indexes: npt.NDArray[np.intp]) -> Array:
@@ -55,13 +56,9 @@ class ClockReading:
 
     def age_seconds(self, seen: Array) -> Array:
         """Seconds since `seen` (u32 jiffies, as in flow_hot.seen), 0 for the future; f64."""
-        # The low 32 bits wrap (five minutes after boot for the first time): compare signed.
-        delta = (np.uint32(self.jiffies) - seen.astype(np.uint32)).astype(np.int32)
-        return np.maximum(delta, 0) / float(self.hz)
-
-    def wall_seconds(self, monotonic_ns: int) -> float:
-        """Unix time in seconds of a CLOCK_MONOTONIC moment in ns."""
-        return (self.realtime_ns - self.monotonic_ns + monotonic_ns) / 1e9
+        # The low 32 bits wrap, five minutes after boot for the first time.
+        age = np.uint32(self.jiffies) - seen.astype(np.uint32)
+        return np.where(age < 2**32 - AGE_SLACK, age, 0) / float(self.hz)
 
 
 @dataclass(frozen=True)
@@ -74,6 +71,7 @@ class Snapshot:
     counters: counter name as in enum counter -> (packets, bytes), CPUs summed.
     ports: interface name -> ((packets, bytes) ingress, (packets, bytes) egress).
     slots: interface slot -> interface name.
+    idle: enum flow_state -> seconds of silence that end such a flow; what is missing: endless.
     """
 
     hot: Array
@@ -86,6 +84,7 @@ class Snapshot:
     counters: dict[str, tuple[int, int]] = field(default_factory=dict)
     ports: dict[str, tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=dict)
     slots: dict[int, str] = field(default_factory=dict)
+    idle: dict[str, float] = field(default_factory=dict)
     info: dict[str, int] = field(default_factory=dict)
 
     def label(self, number: int) -> Label:

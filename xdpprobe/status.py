@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from xdpprobe import clsact, detach, memory, netdev, netns
+from xdpprobe import clsact, detach, flows, follow, memory, netdev, netns
 from xdpprobe.abi import load_abi
-from xdpprobe.hooks import BY_CLSACT, Hook
+from xdpprobe.hooks import BY_CLSACT, Hook, Plan
 from xdpprobe.instance import Slot
 from xdpprobe.pins import DEFAULT, Pins, check_bpffs
 from xdpprobe.probe import Probe, slot_names
@@ -45,9 +45,10 @@ def _probe(probe: Probe) -> dict[str, Any]:
     instance, tables = probe.instance, probe.tables()
     info = tables.read("info")
     slots = instance.slots()
-    hot = tables.array("flow_hot")
-    live = hot["tag"] != 0
-    states = np.bincount(hot["state"][live], minlength=3)
+    snapshot = probe.snapshot()
+    taken = flows.used(snapshot)
+    words = flows.state_words(snapshot)
+    states = np.bincount(flows.states(snapshot, taken), minlength=len(words))
     names = int(np.count_nonzero(tables.array("names")["hash"] > 1))
     sizes = instance.memory()
     counters = probe.counters()
@@ -56,10 +57,8 @@ def _probe(probe: Probe) -> dict[str, Any]:
         "interfaces": [_interface(probe, slot) for slot in slots],
         "flows": {
             "capacity": settings.flows,
-            "used": int(np.count_nonzero(live)),
-            "new": int(states[0]),
-            "established": int(states[1]),
-            "closed": int(states[2]),
+            "used": len(taken),
+            **{word: int(states[number]) for number, word in words.items()},
         },
         "names": {"capacity": settings.names, "used": names},
         "rules": int(info["rules"]),
@@ -74,7 +73,7 @@ def _probe(probe: Probe) -> dict[str, Any]:
             "active": settings.active,
             "privacy": settings.privacy,
         },
-        "readers": int(tables.array("control")["readers"][0]).bit_count(),
+        "readers": follow.readers(instance),
         "memory": memory.total(sizes),
         "memory_maps": {entry.name: entry.bytes for entry in sizes},
         "counters": {
@@ -95,6 +94,7 @@ def _interface(probe: Probe, slot: Slot) -> dict[str, Any]:
         "netns_inode": slot.netns,
         "hooks": [hook.text for hook in slot.hooks],
         "mode": slot.mode or None,
+        "attached": Plan(slot.hooks, slot.mode, "").text,
         "tc": ("clsact" if slot.bits & BY_CLSACT else "tcx") if slot.hooks != (Hook.XDP,) else None,
         "since": slot.since_ns / 1e9,
         "state": state,

@@ -101,6 +101,12 @@ class Tables:
         self.write("info", info)
         return len(entries)
 
+    def forget_names(self) -> None:
+        """Empties the table of server names; flows that had one are left without."""
+        names = self.array("names", writable=True)
+        names["text"] = 0
+        names["hash"] = 0
+
     def _write_labels(self, labels: Iterable[Label]) -> None:
         table = self.array("labels", writable=True)
         for label in labels:

@@ -52,6 +52,10 @@ class Plane:
         self._counters = loaded.abi.enums["counter"]
         self._next_client = 0
 
+    def use(self, program: str) -> None:
+        """Send frames through another program of the hook."""
+        self._program = self.loaded.prog_fd(program)
+
     def shortest(self, frame: bytes) -> int:
         """The shortest frame of this type that BPF_PROG_TEST_RUN takes."""
         if self.hook == "xdp":

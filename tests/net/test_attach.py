@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests import messages
 from tests.net.conftest import Cli, End, Veth
 from tests.net.frames import FRAME, send, sender
+from tests.packets import Conversation, Endpoint
 from xdpprobe import hooks, links, public_suffix, syscall
 from xdpprobe.attach import attach
 from xdpprobe.detach import detach
@@ -346,3 +348,15 @@ def test_cutting_names_needs_the_signatures_in_force(
     assert cli.json("status") == before
     cli.attach(veth.left, "--privacy", "cut", "--signatures", own_signatures)
     assert cli.json("status")["settings"]["privacy"] == "cut"
+
+
+def test_stricter_privacy_forgets_the_names_seen_before(cli: Cli, veth: Veth) -> None:
+    cli.attach(veth.left)
+    talk = Conversation(Endpoint("10.9.0.1", 20000), Endpoint("10.9.0.2", 53))
+    send(veth.right, 1, talk.udp(messages.dns_query(b"www.youtube.com")))
+    assert [flow["host"] for flow in cli.json("flows")["flows"]] == ["www.youtube.com"]
+    cli.attach(veth.left, "--privacy", "hash")
+    (flow,) = cli.json("flows")["flows"]
+    assert (flow["host"], flow["app"]) == (None, "youtube")
+    with Probe.open(cli.bpffs) as probe:
+        assert b"youtube" not in probe.tables().array("names")["text"].tobytes()

@@ -155,6 +155,21 @@ def test_no_bpffs(tmp_path: Path, veth: Veth) -> None:
         assert f"mount -t bpf bpf {bpffs}" in refused(cli, "status")
 
 
+@pytest.mark.parametrize("made", ["open", "foreign", "link"])
+def test_a_pin_directory_of_somebody_else_is_refused(cli: Cli, veth: Veth, made: str) -> None:
+    root = cli.bpffs / "xdpprobe"
+    if made == "link":
+        root.symlink_to("/")
+    else:
+        root.mkdir()
+        root.chmod(0o777 if made == "open" else 0o700)
+        os.chown(root, 65534 if made == "foreign" else 0, -1)
+    for command in (["attach", "--netns", veth.left.namespace.name, "eth0"], ["status"]):
+        assert "cannot be trusted" in refused(cli, *command)
+    (root.unlink if made == "link" else root.rmdir)()
+    cli.attach(veth.left)
+
+
 def test_read_only_bpffs(cli: Cli, veth: Veth) -> None:
     remount = ["mount", "-o", "remount,bind"]
     subprocess.run([*remount, "-r", str(cli.bpffs)], check=True, timeout=10)

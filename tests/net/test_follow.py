@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Readers of records: each gets all of them, and what it used is given back, however it ends."""
 
+import json
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import numpy as np
@@ -25,6 +28,14 @@ from xdpprobe.probe import Probe
 for records in follow(Probe.open(pathlib.Path(sys.argv[1]))):
     print("ready", flush=True)
 """
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Returns when it is true; fails the test after ten seconds."""
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def query(number: int) -> bytes:
@@ -73,9 +84,9 @@ def test_a_fifth_reader_is_refused(probe: Probe) -> None:
         assert len(next(records)) == 0
 
 
-@pytest.mark.parametrize("signal", ["kill", "interrupt"])
+@pytest.mark.parametrize("ending", ["kill", "interrupt"])
 def test_what_an_ended_reader_had_is_free_again(
-    probe: Probe, cli: Cli, veth: Veth, signal: str
+    probe: Probe, cli: Cli, veth: Veth, ending: str
 ) -> None:
     for _ in range(5):
         child = subprocess.Popen(
@@ -86,12 +97,41 @@ def test_what_an_ended_reader_had_is_free_again(
         with child:
             assert child.stdout is not None
             assert child.stdout.readline() == b"ready\n"
-            child.send_signal({"kill": 9, "interrupt": 2}[signal])
+            child.send_signal({"kill": 9, "interrupt": 2}[ending])
             child.wait(30)
     with followed(probe) as records:
         send(veth.left, 1, query(3))
         assert len(next(records)) == 1
         assert int(probe.tables().array("control")["readers"][0]).bit_count() == 1
+
+
+def test_the_command_lives_through_silence(probe: Probe, cli: Cli, veth: Veth) -> None:
+    argv = cli.argv("flows", "--follow", "--json", "--filter", "app:youtube")
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        control = probe.tables().array("control")
+        wait_until(lambda: bool(control["readers"][0]))
+        for number in range(3):
+            send(veth.left, 1, query(number))
+            record = json.loads(child.stdout.readline())
+            assert (record["event"], record["host"]) == ("named", NAME)
+            time.sleep(0.3)  # longer than the command waits for a record: an empty batch
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 130
+        assert child.stderr.read() == ""
+
+
+def test_status_takes_back_what_a_killed_reader_had(probe: Probe, cli: Cli) -> None:
+    argv = [sys.executable, "-c", FOLLOWER, str(cli.bpffs)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        assert cli.json("status")["readers"] == 1
+        child.kill()
+        child.wait(30)
+    assert cli.json("status")["readers"] == 0
+    assert probe.tables().array("control")["readers"][0] == 0
 
 
 def test_detach_ends_a_reader(probe: Probe, cli: Cli) -> None:

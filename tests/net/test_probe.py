@@ -10,6 +10,7 @@ import pytest
 
 from tests.net.conftest import Cli, Veth
 from tests.net.frames import FRAME, send
+from tests.packets import Conversation, Endpoint
 from xdpprobe import catalogue as catalogues
 from xdpprobe.errors import StateError
 from xdpprobe.loader import load_tables
@@ -122,4 +123,29 @@ def test_doctor_knows_the_interface(cli: Cli, veth: Veth) -> None:
 def test_doctor_without_bpffs(tmp_path: Path) -> None:
     done = Cli(tmp_path)("doctor", check=False)
     assert done.returncode == 1
-    assert f"mount -t bpf bpf {tmp_path}" in done.stdout
+    assert f"mount -t bpf -o mode=0700 bpf {tmp_path}" in done.stdout
+
+
+def test_what_has_expired_is_told_apart(cli: Cli, veth: Veth) -> None:
+    cli.attach(veth.right, "--idle-new", "0.1")
+    talk = Conversation(Endpoint("10.9.0.1", 20000), Endpoint("10.9.0.2", 7000))
+    send(veth.left, 1, talk.udp(b"\xff"))
+    with Probe.open(cli.bpffs) as probe:
+        hot = probe.tables().array("flow_hot", writable=True)
+        (index,) = np.flatnonzero(hot["tag"])
+        hot["seen"][index] -= np.uint32(10 * int(probe.tables().read("info")["hz"]))
+    assert [flow["state"] for flow in cli.json("flows")["flows"]] == ["expired"]
+    assert cli.json("flows", "--filter", "state:new")["flows"] == []
+    flows = cli.json("status")["flows"]
+    assert (flows["used"], flows["new"], flows["expired"]) == (1, 0, 1)
+    assert "0 of 262144" in cli("status").stdout
+
+
+def test_doctor_knows_what_is_attached(cli: Cli, veth: Veth) -> None:
+    cli.attach(veth.left, "--hook", "xdp")
+    name = veth.left.namespace.name
+    done = cli("doctor", "--netns", name, "eth0", check=False)
+    assert "attached: xdp ingress (native) + tc egress" in done.stdout
+    assert "already" not in done.stdout
+    (interface,) = cli.json("status")["interfaces"]
+    assert interface["attached"] == "xdp ingress (native) + tc egress"

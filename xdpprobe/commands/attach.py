@@ -2,6 +2,7 @@
 """`xdpprobe attach`: puts the probe on interfaces, or updates it there, and exits."""
 
 import argparse
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
         netns_name=args.netns,
         options={name: value for name, value in given.items() if value is not None},
         signatures=args.signatures,
+        # From here on Ctrl-C comes too late, and the output shall say what was done.
+        committing=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
     for done in outcome.attached:
         print(f"{done.interface}: {done.hooks}, {done.why}")

@@ -30,8 +30,9 @@ def run(args: argparse.Namespace) -> int:
     from xdpprobe import doctor
 
     found = doctor.machine(args.bpffs)
+    own = doctor.attached(args.bpffs)
     for name in args.interfaces:
-        found += doctor.interface(name, args.netns)
+        found += doctor.interface(name, args.netns, own)
     ready = all(finding.grade != doctor.BAD for finding in found)
     if args.json:
         findings = [vars(finding) for finding in found]

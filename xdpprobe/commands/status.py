@@ -68,13 +68,12 @@ def _interfaces(interfaces: list[dict[str, Any]]) -> Any:
         table.add_column(column, justify="right")
     for entry in interfaces:
         name = entry["interface"] + (f"@{entry['netns']}" if entry["netns"] else "")
-        mode = f" ({entry['mode']})" if entry["mode"] else ""
         state = entry["state"]
         if entry["name_now"] not in (None, entry["interface"]):
             state += f", now {entry['name_now']}"
         table.add_row(
             name,
-            " + ".join(entry["hooks"]) + mode,
+            entry["attached"],
             Text(state, style="" if state == "up" else "bold yellow"),
             _ago(entry["since"]),
             *(str(number) for number in entry["packets"]),
@@ -95,12 +94,13 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
 
     flows, names = found["flows"], found["names"]
     settings = found["settings"]
-    share = 100 * flows["used"] / flows["capacity"]
+    live = flows["used"] - flows["expired"]
+    share = 100 * live / flows["capacity"]
     return [
         (
             "flows",
-            f"{flows['used']} of {flows['capacity']} ({share:.1f} %): {flows['established']} "
-            f"established, {flows['new']} new, {flows['closed']} closed",
+            f"{live} of {flows['capacity']} ({share:.1f} %): {flows['established']} established, "
+            f"{flows['new']} new, {flows['closed']} closed; {flows['expired']} have expired",
         ),
         ("names", f"{names['used']} of {names['capacity']}"),
         (

@@ -86,7 +86,7 @@ def flows_table(rows: Sequence[Flow]) -> Sheet:
         Column("APPLICATION", ratio=4),
         Column("UP", 5, right=True, style="green"),
         Column("DOWN", 5, right=True, style="cyan"),
-        Column("STATE", 6, style="dim"),
+        Column("STATE", 7, style="dim"),
     ]
     return Sheet(
         columns,

@@ -36,16 +36,6 @@ def percent(part: float, whole: float) -> str:
     return f"{share:.0f}%" if share >= 9.95 else f"{share:.1f}%"
 
 
-def span(seconds: float) -> str:
-    """A time in at most four columns: 0.4s, 59s, 12m, 5h, 99d."""
-    if seconds < 9.95:
-        return f"{seconds:.1f}s"
-    for limit, size, unit in ((100, 1, "s"), (6000, 60, "m"), (360000, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds / 86400:.0f}d"
-
-
 def sparkline(values: Sequence[float], width: int) -> str:
     """The last `width` values as bars, the greatest of them the highest; right-aligned."""
     recent = list(values)[-width:] if width > 0 else []

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Which slot a new flow takes: a free one, an expired flow's, or that of the
+ * unestablished flow that has been silent for longest; an established flow's
+ * only where there is nothing else. No branch depends on what the set holds: in
+ * a flood every guess of the CPU would be wrong.
+ */
+#ifndef XDPPROBE_VICTIM_H
+#define XDPPROBE_VICTIM_H
+
+#include "flow.h"
+
+/*
+ * How a set's entry ranks, in one number that can be compared: its class, then
+ * its age, then how early the search comes to it (which also says which it is).
+ * The highest one is the flow itself if it is there, and else the victim.
+ *
+ *   63     43 42   40 39  35 34             3 2    0
+ *  +---------+-------+------+----------------+------+
+ *  |    0    | class |  0   | silent jiffies | turn |
+ *  +---------+-------+------+----------------+------+
+ */
+#define CLASS_ESTABLISHED 0
+#define CLASS_UNSURE 1 /* unestablished, or closed */
+#define CLASS_EXPIRED 2
+#define CLASS_FREE 3
+#define CLASS_FOUND 7
+#define CLASS_SHIFT 40
+#define RANK_TURN (FLOW_WAYS - 1)
+
+/* The time limits of rank_of, read once. */
+struct limits {
+	__s64 new;
+	__s64 established; /* more than of new ones */
+	__s64 closed;
+};
+
+struct survey {
+	__u64 best; /* highest rank */
+	__u32 live; /* entries in use */
+};
+
+static __always_inline __u32 rank_class(__u64 rank)
+{
+	return rank >> CLASS_SHIFT;
+}
+
+/* All ones of a negative number, else 0. Neither clang's knowledge of what x is
+ * nor of what becomes of the mask shall turn this into a branch. */
+static __always_inline __s64 sign_mask(__s64 x)
+{
+	opaque(x);
+	x >>= 63;
+	opaque(x);
+	return x;
+}
+
+/* 1 of a negative number, else 0. */
+static __always_inline __u64 sign_bit(__s64 x)
+{
+	__u64 bits = x;
+
+	opaque(bits);
+	bits >>= 63;
+	opaque(bits);
+	return bits;
+}
+
+/* 1 where x is 0, else 0. */
+static __always_inline __u64 zero_bit(__u64 x)
+{
+	__u64 negative = -x;
+
+	opaque(negative);
+	return sign_bit(x | negative) ^ 1;
+}
+
+/* flow_age(), without a branch. */
+static __always_inline __s64 rank_age(const struct flow_hot *f, __u32 now)
+{
+	__s64 a = (__u32)(now - f->seen[0]), b = (__u32)(now - f->seen[1]);
+	__s64 last = (__s64)age_limit() - 1;
+
+	a &= ~sign_mask(last - a);
+	b &= ~sign_mask(last - b);
+	return b + ((a - b) & sign_mask(a - b));
+}
+
+static __always_inline __u64 rank_of(const struct flow_hot *f, __u64 tag,
+				     __u32 turn, __u32 now,
+				     const struct limits *limits)
+{
+	__u64 state = f->state;
+	__s64 age = rank_age(f, now);
+	__s64 limit = limits->new + (limits->established & -(state & 1)) +
+		      (limits->closed & -(state >> 1 & 1));
+	__u64 expired = sign_bit(limit - age);
+	__u64 found = zero_bit(f->tag ^ tag);
+	__u64 free = zero_bit(f->tag) | found;
+	__u64 class = (~state & ~expired & 1) | free | (expired | free) << 1 |
+		      found << 2;
+
+	return class << CLASS_SHIFT | (age & (free - 1)) << 3 |
+	       (RANK_TURN - turn);
+}
+
+static __always_inline void set_survey(const struct flow_set *set, __u64 tag,
+				       __u32 now, struct survey *out)
+{
+	__u32 start = tag >> 61;
+	struct limits limits = {
+		.new = idle_new,
+		.established = (__s64)idle_established - idle_new,
+		.closed = (__s64)idle_closed - idle_new,
+	};
+
+	out->best = 0;
+	out->live = FLOW_WAYS;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < FLOW_WAYS; i++) {
+		__u32 way = (start + i) & (FLOW_WAYS - 1);
+		__u64 rank = rank_of(&set->way[way], tag, i, now, &limits);
+		__s64 less = out->best - rank;
+
+		out->best -= less & sign_mask(less);
+		out->live -= rank >> (CLASS_SHIFT + 1) & 1;
+	}
+}
+
+static __always_inline __u32 survey_way(const struct survey *s, __u64 tag)
+{
+	__u32 start = tag >> 61;
+
+	return (start + RANK_TURN - (s->best & RANK_TURN)) & (FLOW_WAYS - 1);
+}
+
+/* Could the second set be the better place? Not while the first one has room to
+ * spare; and not once it is full of unestablished flows: a flood shall push out
+ * itself, and not touch twice as many cache lines in doing so. */
+static __always_inline bool second_matters(const struct survey *a)
+{
+	if (a->live < SET_COMFORT)
+		return false;
+	return a->live < FLOW_WAYS || rank_class(a->best) < CLASS_UNSURE;
+}
+
+/* True: the second set takes the flow. */
+static __always_inline bool prefer_second(const struct survey *a,
+					  const struct survey *b)
+{
+	if (b->live < FLOW_WAYS)
+		return b->live < a->live;
+	return a->live == FLOW_WAYS && b->best > a->best;
+}
+
+/* Find the packet's slot: where its flow is, or else the victim's. The class of
+ * what is there, or -1; scratch.place has the slot. Global: verified once. */
+__noinline int slot_choose(void)
+{
+	struct scratch *s = scratch_get();
+	struct flow_set *first, *second;
+	struct survey a, b;
+	struct place *at;
+
+	if (!s)
+		return -1;
+	opaque(s);
+	at = &s->place;
+	first = bpf_map_lookup_elem(&flow_hot, &at->primary);
+	second = bpf_map_lookup_elem(&flow_hot, &at->secondary);
+	if (!first || !second)
+		return -1;
+	set_survey(first, at->tag, at->now, &a);
+	at->set = at->primary;
+	if (rank_class(a.best) != CLASS_FOUND &&
+	    (first->way[0].away || second_matters(&a))) {
+		set_survey(second, at->tag, at->now, &b);
+		if (rank_class(b.best) == CLASS_FOUND ||
+		    (second_matters(&a) && prefer_second(&a, &b))) {
+			a = b;
+			at->set = at->secondary;
+		}
+	}
+	at->way = survey_way(&a, at->tag);
+	return rank_class(a.best);
+}
+
+#endif /* XDPPROBE_VICTIM_H */
