@@ -151,8 +151,8 @@ def test_no_bpffs(tmp_path: Path, veth: Veth) -> None:
     for bpffs in (tmp_path, tmp_path / "missing"):
         cli = Cli(bpffs)
         said = refused(cli, "attach", "--netns", veth.left.namespace.name, "eth0")
-        assert f"mount -t bpf bpf {bpffs}" in said
-        assert f"mount -t bpf bpf {bpffs}" in refused(cli, "status")
+        assert f"mount -t bpf -o mode=0700 bpf {bpffs}" in said
+        assert f"mount -t bpf -o mode=0700 bpf {bpffs}" in refused(cli, "status")
 
 
 @pytest.mark.parametrize("made", ["open", "foreign", "link"])
