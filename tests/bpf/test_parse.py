@@ -7,7 +7,7 @@ import pytest
 
 from tests.bpf.plane import Plane
 from tests.framecases import NO_FLOW, WITH_FLOW, Expected
-from tests.packets import CLIENT, SERVER, UDP, ethernet, ipv4, udp
+from tests.packets import CLIENT, SERVER, UDP, ethernet, ipv4, udp, vlan
 from tests.reference.packet import Fragments
 
 # Its memory of first fragments grows with the data plane's: both last for the session.
@@ -102,3 +102,15 @@ def test_a_prime_number_of_packets_is_counted_exactly(plane: Plane) -> None:
     assert sorted(zip(flow.packets, flow.bytes, strict=True)) == sorted(
         [(23, 23 * len(there)), (19, 19 * len(back))]
     )
+
+
+def test_fragments_of_another_vlan_are_of_another_datagram(plane: Plane) -> None:
+    whole = udp(bytes(64), CLIENT, SERVER)
+    first = ipv4(whole[:32], CLIENT, SERVER, UDP, identification=77, more=True)
+    later = ipv4(whole[32:], CLIENT, SERVER, UDP, identification=77, offset=32)
+    before = plane.counters("REASON_FRAGMENT")
+    plane.send(ethernet(first, tags=[vlan(7)]), ethernet(later, tags=[vlan(8)]))
+    assert plane.counted(before)["REASON_FRAGMENT"][0] == 1
+    plane.send(ethernet(later, tags=[vlan(7)]))
+    (flow,) = plane.flows()
+    assert sum(flow.packets) == 2

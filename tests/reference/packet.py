@@ -219,14 +219,15 @@ class Fragments:
     """Gives later fragments the ports of the first one, if that one came before."""
 
     def __init__(self) -> None:
-        self.ports: dict[bytes, tuple[int, int]] = {}
+        self.ports: dict[tuple[int, bytes], tuple[int, int]] = {}
 
     def parse(self, frame: bytes) -> FlowPacket | str:
         """As parse_frame, with ports on later fragments; "fragment" where nobody knows them."""
         packet = parse_frame(frame)
         if isinstance(packet, str) or packet.fragment is None:
             return packet
-        key, offset, _ = packet.fragment
+        datagram, offset, _ = packet.fragment
+        key = (packet.vlan, datagram)
         if offset == 0:
             self.ports[key] = (packet.sport, packet.dport)
             return packet
