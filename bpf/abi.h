@@ -160,6 +160,16 @@ struct flow_hot {
 	__u16 flags; /* enum flow_flag */
 };
 
+/* What a flow's packets come in, where the probe looks inside. */
+enum tunnel {
+	TUNNEL_NONE = 0,
+	TUNNEL_VXLAN,  /* RFC 7348 */
+	TUNNEL_GENEVE, /* RFC 8926 */
+	TUNNEL_GTP_U,  /* 3GPP TS 29.281 */
+	TUNNEL_GRE,    /* RFC 2784, RFC 2890 */
+	TUNNEL_IP,     /* RFC 2003, RFC 2473, RFC 4213 */
+};
+
 /* Cold: written at birth and by verdicts. IPv4 addresses are v4-mapped
  * (RFC 4291, 2.5.5.2). Ports are in network byte order. */
 struct flow_cold {
@@ -174,7 +184,9 @@ struct flow_cold {
 	__u32 isn[DIRECTIONS]; /* TCP initial sequence numbers */
 	__u32 named_after;     /* packets of both directions when named */
 	__u32 reported;	       /* jiffies of the last active record */
-	__u64 reserved[2];
+	__u32 tunnel_id;       /* VXLAN, Geneve: the network, else 0 */
+	__u8 tunnel;	       /* enum tunnel: what the flow is inside of */
+	__u8 reserved[11];
 };
 
 /* A server name, shared by the flows that have it; name_index() of the hash
@@ -296,6 +308,8 @@ struct probe_info {
 	__u32 idle_established_ms;
 	__u32 idle_closed_ms;
 	__u32 active_ms;
+	__u32 tunnels; /* 0 flows are the tunnels, 1 what they carry */
+	__u32 reserved;
 };
 
 _Static_assert(sizeof(struct flow_hot) == 64, "one cache line");
@@ -308,6 +322,6 @@ _Static_assert(sizeof(struct flow_record) == 424, "abi");
 _Static_assert(sizeof(struct replay_value) == 24, "abi");
 _Static_assert(sizeof(struct slot_info) == 112, "abi");
 _Static_assert(sizeof(struct label_info) == 64, "abi");
-_Static_assert(sizeof(struct probe_info) == 104, "abi");
+_Static_assert(sizeof(struct probe_info) == 112, "abi");
 
 #endif /* XDPPROBE_ABI_H */

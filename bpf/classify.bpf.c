@@ -5,6 +5,7 @@
  */
 #include "fragment.h"
 #include "inspect.h"
+#include "tunnel.h"
 
 /* Headers to pull into the linear part where they are not there (tc). */
 #define PULL_MAX 256
@@ -279,6 +280,7 @@ const struct {
 	enum flow_state flow_state;
 	enum flow_flag flow_flag;
 	enum age age;
+	enum tunnel tunnel;
 	enum record_kind record_kind;
 	struct flow_record flow_record;
 	struct name_key name_key;

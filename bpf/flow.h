@@ -72,6 +72,10 @@ static __always_inline void place_of(const struct packet *p, struct place *at)
 	}
 	sip_word(&h, (__u64)low_port << 48 | (__u64)high_port << 32 |
 			     (__u64)p->vlan << 16 | p->l4 << 8 | p->ipv6);
+	/* Networks may use the same addresses; inputs with and without this word
+	 * differ in their last one, for no port pair looks like it. */
+	if (tunnels && p->tunnel_id)
+		sip_word(&h, (__u64)p->tunnel_id << 32 | 0xffffffffU);
 	at->tag = sip_end(&h);
 	if (!at->tag)
 		at->tag = 1;

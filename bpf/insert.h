@@ -124,6 +124,8 @@ flow_write_cold(struct flow_cold *c, const struct scratch *s, __u64 birth_ns)
 	c->vlan = p->vlan;
 	c->l4 = p->l4;
 	c->slot = slot;
+	c->tunnel = p->tunnel;
+	c->tunnel_id = p->tunnel_id;
 	c->first_ns = birth_ns;
 	c->name = 0;
 	c->isn[from] = p->sequence;

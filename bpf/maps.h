@@ -242,7 +242,7 @@ struct packet {
 	__u8 ipv6;
 	__u8 first_fragment;
 	__u8 later_fragment;
-	__u8 reserved;
+	__u8 tunnel;	    /* enum tunnel: what it was inside of */
 	__u32 ether_type;   /* behind all tags, host byte order */
 	__u32 offset;	    /* of the header that is parsed next */
 	__u32 frame_length; /* as the hook has it, all fragments */
@@ -250,7 +250,7 @@ struct packet {
 	__u32 sequence;	      /* host byte order */
 	__u32 payload_offset; /* from the start of the frame */
 	__u32 payload_length; /* what IP says, 0 of later fragments */
-	__u32 reserved_2;
+	__u32 tunnel_id;      /* VXLAN, Geneve: the network, else 0 */
 };
 
 /* A flow's place in the table, and the packet's direction in the flow. */

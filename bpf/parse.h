@@ -361,17 +361,16 @@ static __always_inline int parse_version(struct cursor *c, struct packet *p)
 	return PARSED;
 }
 
-/* Link header, tags and labels, down to IP. */
+/* Link header, tags and labels, from p->offset down to IP. raw: IP begins there. */
 static __always_inline int parse_below_ip(void *ctx, enum hook hook,
-					  struct packet *p)
+					  struct packet *p, bool raw)
 {
 	struct cursor c;
 	int why;
 
-	p->offset = 0;
 	if (!cursor_settle(ctx, hook, &c, p))
 		return REASON_MALFORMED;
-	if (raw_ip)
+	if (raw)
 		return parse_version(&c, p);
 	why = parse_link(&c, p);
 	if (why != PARSED)
@@ -408,30 +407,6 @@ static __always_inline int parse_ip(void *ctx, enum hook hook, struct packet *p,
 		why = parse_ipv6(ctx, hook, &c, p, frame_length);
 	cursor_save(&c, p);
 	return why;
-}
-
-/* PARSED, or the reason why not. `frame_length` counts what is not in the
- * linear part, too. */
-static __always_inline int parse_packet(void *ctx, enum hook hook,
-					struct packet *p, __u32 frame_length)
-{
-	struct cursor c;
-	int why;
-
-	why = parse_below_ip(ctx, hook, p);
-	if (why != PARSED)
-		return why;
-	why = parse_ip(ctx, hook, p, frame_length);
-	if (why != PARSED)
-		return why;
-	if (p->later_fragment) {
-		p->payload_offset = p->offset;
-		p->payload_length = 0;
-		return PARSED;
-	}
-	if (!cursor_settle(ctx, hook, &c, p))
-		return REASON_MALFORMED;
-	return parse_transport(&c, p, frame_length);
 }
 
 #endif /* XDPPROBE_PARSE_H */

@@ -153,6 +153,51 @@ def authentication_header(length: int = 24) -> tuple[int, bytes]:
     return AH, struct.pack(">BHII", length // 4 - 2, 0, 0x100, 1) + bytes(length - 12)
 
 
+def vxlan(frame: bytes, network: int) -> bytes:
+    """RFC 7348, 5: flags, reserved, network, reserved."""
+    return struct.pack(">II", 0x08000000, network << 8) + frame
+
+
+def geneve(
+    payload: bytes, network: int, ethertype: int = 0x6558, *, options: bytes = b"", flags: int = 0
+) -> bytes:
+    """RFC 8926, 3.4; `options` are whole words, `flags` the bits O and C."""
+    head = struct.pack(">BBHI", len(options) // 4, flags, ethertype, network << 8)
+    return head + options + payload
+
+
+def gtp_u(
+    payload: bytes, tunnel: int, *, sequence: int | None = None, extensions: Sequence[bytes] = ()
+) -> bytes:
+    """3GPP TS 29.281, 5: a G-PDU. `extensions` without length and next type, 4n + 2 bytes each."""
+    bits = (4 if extensions else 0) | (2 if sequence is not None else 0)
+    options = b""
+    if bits:
+        options = struct.pack(">HBB", sequence or 0, 0, 0x85 if extensions else 0)
+        for i, content in enumerate(extensions):
+            following = 0x85 if i + 1 < len(extensions) else 0
+            options += bytes([(len(content) + 2) // 4]) + content + bytes([following])
+    inside = options + payload
+    return struct.pack(">BBHI", 0x30 | bits, 255, len(inside), tunnel) + inside
+
+
+def gre(
+    payload: bytes,
+    ethertype: int,
+    *,
+    key: int | None = None,
+    number: int | None = None,
+    summed: bool = False,
+    version: int = 0,
+) -> bytes:
+    """RFC 2784 and 2890; `number` is the sequence number."""
+    bits = (0x8000 if summed else 0) | (0x2000 if key is not None else 0)
+    bits |= (0x1000 if number is not None else 0) | version
+    fields = bytes(4) if summed else b""
+    fields += b"".join(struct.pack(">I", field) for field in (key, number) if field is not None)
+    return struct.pack(">HH", bits, ethertype) + fields + payload
+
+
 def tcp(
     payload: bytes,
     source: Endpoint,

@@ -19,6 +19,7 @@ JSON of a flow (`Flow.to_json`), one object a flow; `src` is the end that opened
     first_seen, last_seen   ISO 8601, UTC; last_seen is exact to one jiffy
     duration          seconds between the two
     vlan              outermost VLAN id, null: untagged
+    tunnel            what it is inside of: vxlan NETWORK, geneve NETWORK, gtp-u, gre, ip; null: none
     interface         where the first packet was seen, null: not known any more
 """
 
@@ -77,6 +78,7 @@ class Flow:
     first: float
     last: float
     vlan: int | None
+    tunnel: str | None
     interface: str | None
     index: int
 
@@ -111,6 +113,7 @@ class Flow:
             "last_seen": iso_time(self.last),
             "duration": round(self.duration, 3),
             "vlan": self.vlan,
+            "tunnel": self.tunnel,
             "interface": self.interface,
         }
 
@@ -284,6 +287,7 @@ def decode(snapshot: Snapshot, indexes: Indexes, names: dict[int, str] | None = 
     methods, words = method_words(snapshot), state_words(snapshot)
     vlan, slot, l4 = cold["vlan"].tolist(), cold["slot"].tolist(), cold["l4"].tolist()
     name, place = cold["name"].tolist(), indexes.tolist()
+    tunnels = _tunnels(snapshot, cold)
     state = states(snapshot, indexes).tolist()
     result = []
     for i, (verdict, a) in enumerate(
@@ -309,11 +313,24 @@ def decode(snapshot: Snapshot, indexes: Indexes, names: dict[int, str] | None = 
                 float(first[i]),
                 last[i],
                 vlan[i] or None,
+                tunnels[i],
                 snapshot.slots.get(slot[i]),
                 place[i],
             )
         )
     return result
+
+
+def _tunnels(snapshot: Snapshot, cold: Array) -> list[str | None]:
+    """What each flow is inside of, None where nothing is around it."""
+    if not cold["tunnel"].any():
+        return [None] * len(cold)
+    words = _enum_words(snapshot.enums["tunnel"])
+    networks = {snapshot.enums["tunnel"][f"TUNNEL_{kind}"] for kind in ("VXLAN", "GENEVE")}
+    return [
+        None if not kind else f"{words[kind]} {number}" if kind in networks else words[kind]
+        for kind, number in zip(cold["tunnel"].tolist(), cold["tunnel_id"].tolist(), strict=True)
+    ]
 
 
 Verdict = tuple[str | None, str | None, str, str | None, int]

@@ -15,7 +15,7 @@ from xdpprobe.hooks import Hook, hooks_of
 from xdpprobe.libbpf import possible_cpus
 from xdpprobe.memory import MapMemory
 from xdpprobe.pins import Pins, pinned
-from xdpprobe.settings import PRIVACY, Settings
+from xdpprobe.settings import PRIVACY, TUNNELS, Settings
 from xdpprobe.tables import Tables, text
 
 Array = npt.NDArray[Any]
@@ -112,6 +112,7 @@ class Instance:
             idle_closed=int(info["idle_closed_ms"]) / 1000,
             active=int(info["active_ms"]) / 1000,
             privacy=PRIVACY[int(info["privacy"])],
+            tunnels=TUNNELS[int(info["tunnels"])],
         )
 
     def slots(self) -> list[Slot]:

@@ -18,6 +18,7 @@ from xdpprobe.capture import Capture
 from xdpprobe.errors import StateError
 from xdpprobe.linktypes import to_ethernet
 from xdpprobe.loader import Loaded, load_object
+from xdpprobe.settings import TUNNELS
 from xdpprobe.snapshot import ClockReading, Snapshot
 
 TICKS = 1000  # of the program's clock a second
@@ -56,16 +57,19 @@ def replay(
     *,
     flow_limit: int = 262144,
     fragments_apart: bool = True,
+    tunnels: str = TUNNELS[0],
     signatures: list[Path] | None = None,
 ) -> Replay:
     """Runs a capture. `flow_limit` is the table's first size: it grows until nothing is lost.
+
+    tunnels: as in `Settings`.
 
     Raises DataError for what is no capture, PrivilegeError, KernelError, and StateError where
     even the largest table is too small.
     """
     known = catalogues.load(signatures)
     while True:
-        done = _run(path, known, flow_limit, fragments_apart)
+        done = _run(path, known, flow_limit, fragments_apart, tunnels)
         if not done.lost():
             return done
         if flow_limit * 4 > MOST_FLOWS:
@@ -76,10 +80,13 @@ def replay(
         flow_limit *= 4
 
 
-def _run(path: Path, known: catalogues.Catalogue, entries: int, apart: bool) -> Replay:
+def _run(
+    path: Path, known: catalogues.Catalogue, entries: int, apart: bool, tunnels: str
+) -> Replay:
     constants: dict[str, int | bytes] = {
         "replaying": 1,
         "fragments_apart": int(apart),
+        "tunnels": TUNNELS.index(tunnels),
         "idle_new": NEVER,
         "idle_established": NEVER,
         "idle_closed": NEVER,

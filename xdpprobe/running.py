@@ -21,7 +21,7 @@ from xdpprobe.hooks import Hook
 from xdpprobe.instance import Instance
 from xdpprobe.libbpf import possible_cpus
 from xdpprobe.loader import Programs, load, stage_names, wire_stages
-from xdpprobe.settings import PRIVACY, Settings
+from xdpprobe.settings import PRIVACY, TUNNELS, Settings
 from xdpprobe.tables import set_text
 from xdpprobe.version import VERSION
 
@@ -78,6 +78,7 @@ def _write_settings(info: Any, settings: Settings) -> None:
     info["flows"] = settings.flows
     info["names"] = settings.names
     info["privacy"] = PRIVACY.index(settings.privacy)
+    info["tunnels"] = TUNNELS.index(settings.tunnels)
     for field, seconds in (
         ("idle_new_ms", settings.idle_new),
         ("idle_established_ms", settings.idle_established),
@@ -151,8 +152,8 @@ def adopt(
     """Loads code for the tables of a running probe.
 
     stages: the PROG_ARRAYs that will be called into. whole: every attached interface will get
-    this code, so that options which live in it (times, privacy) may change. Raises StateError
-    for an option that may not.
+    this code, so that options which live in it (times, privacy, tunnels) may change. Raises
+    StateError for an option that may not.
     """
     settings = _merged(instance.settings(), options, whole)
     info = instance.tables().read("info")

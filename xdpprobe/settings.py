@@ -9,6 +9,7 @@ from xdpprobe.abi import Abi
 from xdpprobe.errors import UsageError
 
 PRIVACY = ("none", "hash", "cut")
+TUNNELS = ("outer", "inner")
 _MAX_STRIPES = 16  # 5 MB of `retired`; beyond that CPUs share stripes, which costs nothing but time
 _FLOWS = (1024, 1 << 24)
 _NAMES = (1024, 1 << 22)
@@ -26,7 +27,8 @@ class Settings:
     """Sizes of the tables in entries (rounded up to powers of two) and times in seconds.
 
     privacy: what server names become before they leave the kernel: "none" keeps them, "hash"
-    keeps a keyed hash only, "cut" keeps the registered domain. Raises UsageError.
+    keeps a keyed hash only, "cut" keeps the registered domain. tunnels: whether flows are the
+    tunnels ("outer") or what they carry ("inner"). Raises UsageError.
     """
 
     flows: int = 262144
@@ -36,6 +38,7 @@ class Settings:
     idle_closed: float = 5
     active: float = 1800
     privacy: str = "none"
+    tunnels: str = "outer"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "flows", _round_up(self.flows, _FLOWS, "--flows"))
@@ -47,8 +50,10 @@ class Settings:
                     f"--{option.replace('_', '-')} {seconds} is out of range",
                     "0.1 to 86400 seconds are possible",
                 )
-        if self.privacy not in PRIVACY:
-            raise UsageError(f"--privacy {self.privacy} is unknown", f"one of {', '.join(PRIVACY)}")
+        for option, known in (("privacy", PRIVACY), ("tunnels", TUNNELS)):
+            value = getattr(self, option)
+            if value not in known:
+                raise UsageError(f"--{option} {value} is unknown", f"one of {', '.join(known)}")
 
 
 def idle_seconds(settings: Settings) -> dict[str, float]:
@@ -116,5 +121,6 @@ def constants(
         "owner_timeout": 5 * hz,
         "hello_timeout": 2 * hz,
         "privacy": PRIVACY.index(settings.privacy),
+        "tunnels": TUNNELS.index(settings.tunnels),
         "l4_protocol": bytes(by_number),
     }

@@ -72,6 +72,7 @@ def _probe(probe: Probe) -> dict[str, Any]:
             "idle_closed": settings.idle_closed,
             "active": settings.active,
             "privacy": settings.privacy,
+            "tunnels": settings.tunnels,
         },
         "readers": follow.readers(instance),
         "memory": memory.total(sizes),

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from tests import messages
+from tests.bpf.test_tunnels import TUNNELS
 from tests.net.conftest import Cli, End, Veth
 from tests.net.frames import FRAME, send, sender
-from tests.packets import Conversation, Endpoint
+from tests.packets import CLIENT, Conversation, Endpoint
 from xdpprobe import hooks, links, public_suffix, syscall
 from xdpprobe.attach import attach
 from xdpprobe.detach import detach
@@ -360,3 +361,22 @@ def test_stricter_privacy_forgets_the_names_seen_before(cli: Cli, veth: Veth) ->
     assert (flow["host"], flow["app"]) == (None, "youtube")
     with Probe.open(cli.bpffs) as probe:
         assert b"youtube" not in probe.tables().array("names")["text"].tobytes()
+
+
+def test_flows_inside_of_tunnels(cli: Cli, veth: Veth) -> None:
+    cli.attach(veth.left, "--tunnels", "inner")
+    send(veth.right, 1, TUNNELS["vxlan"][0])
+    send(veth.right, 1, TUNNELS["gtp-u"][0])
+    flows = cli.json("flows")["flows"]
+    assert sorted(flow["tunnel"] for flow in flows) == ["gtp-u", "vxlan 42"]
+    assert {flow["src"] for flow in flows} == {CLIENT.address}
+    # What is attached later follows; the other way is for all interfaces at once.
+    cli.attach(veth.right)
+    assert cli.json("status")["settings"]["tunnels"] == "inner"
+    cli("detach", "--netns", veth.left.namespace.name, "eth0")
+    done = cli(
+        "attach", "--netns", veth.right.namespace.name, "--tunnels", "outer", "eth0", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    send(veth.left, 1, TUNNELS["vxlan"][0])
+    assert 4789 in {flow["dport"] for flow in cli.json("flows")["flows"]}

@@ -41,6 +41,7 @@ def test_json_of_a_named_flow() -> None:
         "first_seen": "2023-11-14T22:13:10.000Z",
         "last_seen": "2023-11-14T22:13:19.000Z",
         "duration": 9.0,
+        "tunnel": None,
         "vlan": None,
         "interface": "eth0",
     }

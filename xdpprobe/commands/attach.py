@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xdpprobe import hooks, memory
-from xdpprobe.settings import PRIVACY, Settings
+from xdpprobe.settings import PRIVACY, TUNNELS, Settings
 
 _DESCRIPTION = """\
 Attaches to interfaces and exits: counting and naming go on in the kernel without any process.
@@ -59,6 +59,12 @@ def add_parser(subparsers: Any) -> None:
         "--privacy",
         choices=PRIVACY,
         help="server names: kept, hashed, or cut to the registered domain (default none)",
+    )
+    add(
+        "--tunnels",
+        choices=TUNNELS,
+        help="flows of VXLAN, Geneve, GTP-U, GRE and IP-in-IP are the tunnels themselves, or what"
+        " they carry (default outer)",
     )
     parser.set_defaults(run=run)
 

@@ -13,6 +13,7 @@ from xdpprobe import flows
 from xdpprobe.flows import Flow
 from xdpprobe.replay import SHORTEST, Replay
 from xdpprobe.replay import replay as run_capture
+from xdpprobe.settings import TUNNELS
 from xdpprobe.views import report
 from xdpprobe.views.text import quantity
 
@@ -55,6 +56,12 @@ def add_parser(subparsers: Any) -> None:
         " interfaces (default: apart)",
     )
     parser.add_argument(
+        "--tunnels",
+        choices=TUNNELS,
+        default=TUNNELS[0],
+        help="flows are the tunnels, or what they carry (default: outer)",
+    )
+    parser.add_argument(
         "--signatures", type=Path, action="append", metavar="DIR", help="more signature files"
     )
     report.add_filter(parser)
@@ -68,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         args.file,
         flow_limit=args.flows,
         fragments_apart=args.fragments == "apart",
+        tunnels=args.tunnels,
         signatures=args.signatures,
     )
     report.checked(wanted, done.snapshot)

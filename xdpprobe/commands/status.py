@@ -115,6 +115,7 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
             f"{settings['idle_closed']:g} s closed",
         ),
         ("privacy", f"names {'kept' if settings['privacy'] == 'none' else settings['privacy']}"),
+        ("tunnels", {"outer": "are flows", "inner": "are looked into"}[settings["tunnels"]]),
         ("readers", str(found["readers"])),
         ("version", f"xdpprobe {found['version']}, layout {found['abi']}"),
     ]
