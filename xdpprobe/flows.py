@@ -19,7 +19,7 @@ JSON of a flow (`Flow.to_json`), one object a flow; `src` is the end that opened
     first_seen, last_seen   ISO 8601, UTC; last_seen is exact to one jiffy
     duration          seconds between the two
     vlan              outermost VLAN id, null: untagged
-    tunnel            what it is inside of: vxlan NETWORK, geneve NETWORK, gtp-u, gre, ip; null: none
+    tunnel            what it is inside of: vxlan NETWORK, geneve NETWORK, gtp-u, gre, ip; or null
     interface         where the first packet was seen, null: not known any more
 """
 

@@ -10,6 +10,7 @@ from xdpprobe.errors import UsageError
 
 PRIVACY = ("none", "hash", "cut")
 TUNNELS = ("outer", "inner")
+_SETS_A_LOCK = 32  # at least; the default table has that many
 _MAX_STRIPES = 16  # 5 MB of `retired`; beyond that CPUs share stripes, which costs nothing but time
 _FLOWS = (1024, 1 << 24)
 _NAMES = (1024, 1 << 22)
@@ -85,6 +86,15 @@ def table_sizes(abi: Abi, settings: Settings, cpus: int) -> dict[str, int]:
     return sizes
 
 
+def _lock_stripes(abi: Abi, sets: int) -> int:
+    """How many locks guard that many sets of flows, both powers of two.
+
+    A flow's two sets have the same lock: with fewer sets a lock the second one could only be
+    the first.
+    """
+    return max(1, min(abi.maps["flow_lock"].max_entries, sets // _SETS_A_LOCK))
+
+
 def constants(
     abi: Abi,
     settings: Settings,
@@ -105,7 +115,7 @@ def constants(
         "seed_0": seed[0],
         "seed_1": seed[1],
         "set_mask": sizes["flow_hot"] - 1,
-        "lock_mask": abi.maps["flow_lock"].max_entries - 1,
+        "lock_mask": _lock_stripes(abi, sizes["flow_hot"]) - 1,
         "name_mask": sizes["names"] - 1,
         "hello_mask": abi.maps["hello_slots"].max_entries - 1,
         "retired_stripes": stripes(cpus),

@@ -16,6 +16,16 @@ needs_object = pytest.mark.skipif(
 )
 
 
+@pytest.mark.parametrize("flows", [1 << bits for bits in range(10, 25)])
+@needs_object
+def test_a_flow_has_two_sets(flows: int) -> None:
+    values = constants(load_abi(), Settings(flows=flows), 1, hz=1000, seed=(0, 0), l4={})
+    sets, locks = values["set_mask"], values["lock_mask"]
+    assert isinstance(sets, int)
+    assert isinstance(locks, int)
+    assert (sets + 1) // (locks + 1) >= 32
+
+
 def test_sizes_are_rounded_up_to_powers_of_two() -> None:
     settings = Settings(flows=5000, names=1025)
     assert (settings.flows, settings.names) == (8192, 2048)
