@@ -130,6 +130,7 @@ enum flow_flag {
 	FLOW_PENDING_1 = 1 << 12,
 	FLOW_RST_0 = 1 << 13, /* RST seen, and nothing else since */
 	FLOW_RST_1 = 1 << 14,
+	FLOW_CROWDED = 1 << 15, /* born where there was no room: victim.h */
 };
 
 /* Times in the tables are the low 32 bits of jiffies. One that lies less than
@@ -156,8 +157,15 @@ struct flow_hot {
 	__u8 owner[DIRECTIONS]; /* port (slot * 2 + egress) that counts, + 1 */
 	__u8 spent[DIRECTIONS]; /* payload packets inspected */
 	__u8 state;		/* enum flow_state */
-	__u8 away;   /* way 0: flows of this set in their second set */
+	__u8 away; /* flows whose home this is and that live elsewhere */
 	__u16 flags; /* enum flow_flag */
+};
+
+/* flow_hot.away: how many live in other ways of the set, and, times
+ * AWAY_SECOND, how many in their second set. */
+enum away {
+	AWAY_NEAR = 0x0f,
+	AWAY_SECOND = 0x10,
 };
 
 /* What a flow's packets come in, where the probe looks inside. */

@@ -280,6 +280,7 @@ const struct {
 	enum flow_state flow_state;
 	enum flow_flag flow_flag;
 	enum age age;
+	enum away away;
 	enum tunnel tunnel;
 	enum record_kind record_kind;
 	struct flow_record flow_record;

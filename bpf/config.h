@@ -45,7 +45,7 @@ const volatile __u16 l4_protocol[256] = {};
 /* A set prefers new flows up to this many live ones; then the emptier of a
  * flow's two sets takes them. At 75 % load that leaves 0.04 % of flows without
  * room; 7 would leave 0.3 %, 4 would send twice as many to the second set. */
-#define SET_COMFORT 5
+#define SET_COMFORT 4
 
 /* More packets than this one-sided make a flow established. */
 #define ESTABLISHED_PACKETS 8

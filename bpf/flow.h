@@ -87,15 +87,21 @@ static __always_inline void place_of(const struct packet *p, struct place *at)
 	at->secondary = (at->primary ^ other) & set_mask;
 }
 
-/* The way of a tag, or FLOW_WAYS. The search starts where the tag says, and so
- * does insertion: in a table that is not full the first look mostly hits. */
+/* A flow's home: the way of its first set where it is looked for first. */
+static __always_inline __u32 home_way(__u64 tag)
+{
+	return tag >> 61;
+}
+
+/* The way of a tag, or FLOW_WAYS. The search begins at home, and so does
+ * insertion: whoever is not there mostly is near. */
 static __always_inline __u32 set_find(const struct flow_set *set, __u64 tag)
 {
-	__u32 start = tag >> 61;
+	__u32 home = home_way(tag);
 
 #pragma unroll
 	for (int i = 0; i < FLOW_WAYS; i++) {
-		__u32 way = (start + i) & (FLOW_WAYS - 1);
+		__u32 way = (home + i) & (FLOW_WAYS - 1);
 
 		if (set->way[way].tag == tag)
 			return way;
@@ -103,28 +109,38 @@ static __always_inline __u32 set_find(const struct flow_set *set, __u64 tag)
 	return FLOW_WAYS;
 }
 
+static __always_inline struct flow_hot *set_entry(struct flow_set *set,
+						  __u32 index, struct place *at)
+{
+	__u32 way = set_find(set, at->tag);
+
+	if (way >= FLOW_WAYS)
+		return NULL;
+	at->set = index;
+	at->way = way;
+	return &set->way[way];
+}
+
+/* The packet's entry, or NULL. Mostly one cache line answers either way: the
+ * flow is at home, or home says that none of its flows lives elsewhere. */
 static __always_inline struct flow_hot *flow_find(struct place *at)
 {
 	struct flow_set *set = bpf_map_lookup_elem(&flow_hot, &at->primary);
-	__u32 way;
+	struct flow_hot *home, *f = NULL;
 
 	if (!set)
 		return NULL;
 	at->set = at->primary;
-	way = set_find(set, at->tag);
-	if (way >= FLOW_WAYS) {
-		if (!set->way[0].away)
-			return NULL;
-		set = bpf_map_lookup_elem(&flow_hot, &at->secondary);
-		if (!set)
-			return NULL;
-		at->set = at->secondary;
-		way = set_find(set, at->tag);
-		if (way >= FLOW_WAYS)
-			return NULL;
-	}
-	at->way = way;
-	return &set->way[way & (FLOW_WAYS - 1)];
+	at->way = home_way(at->tag);
+	home = &set->way[home_way(at->tag)];
+	if (home->tag == at->tag)
+		return home;
+	if (home->away & AWAY_NEAR)
+		f = set_entry(set, at->primary, at);
+	if (f || home->away < AWAY_SECOND)
+		return f;
+	set = bpf_map_lookup_elem(&flow_hot, &at->secondary);
+	return set ? set_entry(set, at->secondary, at) : NULL;
 }
 
 static __always_inline struct flow_hot *flow_at(__u32 index)

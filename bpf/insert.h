@@ -57,22 +57,29 @@ static __always_inline void flow_take_out(struct flow_hot *f,
 	gone->bytes[1] = exchange(&f->bytes[1], bytes & mask);
 }
 
-/* Count a flow in or out of its home set's `away`: the flows that live in their
- * second set. An atomic addition to the word of which it is the second byte;
- * the count stays below 256: in a default table a stripe has no more entries, and
- * in a larger one it would take 256 flows of one home that find it full, where
- * a keyed hash gives a home eight. */
-static __always_inline void away_add(__u32 home, __s32 one)
+/* Count a flow that lives in set `index` and way `way` in or out of its home's
+ * `away`, unless that is where it lives. An atomic addition to the word of which
+ * `away` is the second byte, since marks are set without the lock; neither half
+ * overflows: a set has seven other ways, a second set eight. */
+static __always_inline void away_add(__u64 tag, __u32 index, __u32 way,
+				     __s32 one)
 {
-	struct flow_set *set = bpf_map_lookup_elem(&flow_hot, &home);
+	__u32 primary = (__u32)tag & set_mask;
+	struct flow_set *set;
 
+	if (primary == index && home_way(tag) == way)
+		return;
+	set = bpf_map_lookup_elem(&flow_hot, &primary);
+	if (primary != index)
+		one *= AWAY_SECOND;
 	if (set)
-		__sync_fetch_and_add((__u32 *)&set->way[0].state, one << 8);
+		__sync_fetch_and_add((__u32 *)&set->way[home_way(tag)].state,
+				     one << 8);
 }
 
 /* What the first packet says of its flow; later ones: track.h. */
 static __always_inline __u16 birth_flags(const struct packet *p, __u32 d,
-					 __u16 protocol)
+					 __u16 protocol, bool crowded)
 {
 	bool tcp = p->l4 == IPPROTO_TCP;
 	bool syn = tcp && p->tcp_flags & TCP_SYN;
@@ -80,6 +87,8 @@ static __always_inline __u16 birth_flags(const struct packet *p, __u32 d,
 	__u32 initiator = syn && ack ? !d : d;
 	__u16 flags = initiator ? FLOW_INITIATOR_1 : 0;
 
+	if (crowded)
+		flags |= FLOW_CROWDED;
 	if (syn)
 		flags |= FLOW_ISN_0 << d;
 	if (!tcp || ack)
@@ -89,8 +98,8 @@ static __always_inline __u16 birth_flags(const struct packet *p, __u32 d,
 	return flags;
 }
 
-static __always_inline void flow_write_hot(struct flow_hot *f,
-					   const struct scratch *s)
+static __always_inline void
+flow_write_hot(struct flow_hot *f, const struct scratch *s, bool crowded)
 {
 	const struct packet *p = &s->packet;
 	__u32 d = s->place.direction & 1;
@@ -108,7 +117,7 @@ static __always_inline void flow_write_hot(struct flow_hot *f,
 	f->spent[0] = f->spent[1] = 0;
 	f->state = s->wire.packets > ESTABLISHED_PACKETS ? FLOW_ESTABLISHED :
 							   FLOW_NEW;
-	f->flags = birth_flags(p, d, protocol);
+	f->flags = birth_flags(p, d, protocol, crowded);
 }
 
 static __always_inline void
@@ -199,24 +208,48 @@ static __always_inline __u64 birth_time(void)
 	return r ? r->time_ns : 0;
 }
 
-/* Under the lock: the slot in scratch.place becomes the packet's flow. */
+/* Under the lock: the slot in scratch.place, where there is what `class` says,
+ * becomes the packet's flow. */
 static __always_inline void flow_bear(struct scratch *s, struct flow_hot *f,
-				      struct flow_cold *c,
+				      struct flow_cold *c, int class,
 				      struct departed *gone)
 {
+	const struct place *at = &s->place;
+
 	flow_take_out(f, gone, s);
-	flow_write_hot(f, s);
+	if (class != CLASS_FOUND) {
+		if (gone->tag)
+			away_add(gone->tag, at->set, at->way, -1);
+		away_add(at->tag, at->set, at->way, 1);
+	}
+	flow_write_hot(f, s, class == CLASS_UNSURE);
 	flow_write_cold(c, s, birth_time());
 	s->place.born = 1;
 	/* A reader that sees the tag before the rest finds another tag in the
 	 * cold entry; other CPUs wait for the lock. */
-	*(volatile __u64 *)&f->tag = s->place.tag;
+	*(volatile __u64 *)&f->tag = at->tag;
 }
 
 /* Another CPU may have renewed the flow just now: then its age is small. */
 static __always_inline bool flow_over(const struct flow_hot *f, __u32 now)
 {
 	return f->state == FLOW_CLOSED || flow_age(f, now) > flow_idle_limit(f);
+}
+
+/* Begin to fetch what a birth at home will write, while the set is fetched. */
+static __always_inline void cold_fetch(const struct place *at)
+{
+	struct cold_set *set = bpf_map_lookup_elem(&flow_cold, &at->primary);
+	volatile struct flow_cold *c;
+	__u64 first, last;
+
+	if (!set)
+		return;
+	c = &set->way[home_way(at->tag)];
+	first = c->tag;
+	last = c->name;
+	opaque(first);
+	opaque(last);
 }
 
 /*
@@ -242,6 +275,7 @@ __noinline int flow_insert(__u32 renew)
 		return REASON_NO_MAP;
 	opaque(s);
 	at = &s->place;
+	cold_fetch(at);
 	guard = lock_take(at->primary & lock_mask);
 	if (!guard)
 		return REASON_TABLE_BUSY;
@@ -254,17 +288,11 @@ __noinline int flow_insert(__u32 renew)
 			s->record.hot = *f;
 			s->record.cold = *c;
 		}
-		flow_bear(s, f, c, &gone);
-		if (at->set != at->primary)
-			away_add(at->primary, 1);
+		flow_bear(s, f, c, class, &gone);
 	}
 	lock_release(guard);
 	if (gone.tag) {
-		__u32 home = (__u32)gone.tag & set_mask;
-
 		gone.expired = class >= CLASS_EXPIRED;
-		if (home != at->set)
-			away_add(home, -1);
 		flow_depart(s, &gone, active, at->now);
 	}
 	return class < 0 ? REASON_NO_MAP : PARSED;

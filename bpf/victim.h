@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Which slot a new flow takes: a free one, an expired flow's, or that of the
- * unestablished flow that has been silent for longest; an established flow's
- * only where there is nothing else. No branch depends on what the set holds: in
- * a flood every guess of the CPU would be wrong.
+ * Which slot a new flow takes: its home if that is free or its flow expired;
+ * else another one that is; else that of the unestablished flow that has been
+ * silent for longest; an established flow's only where there is nothing else.
+ *
+ * In a flood the table is full of live unestablished flows, and to read a whole
+ * set only to find that out costs more than all else (docs/design/
+ * table-flood.md). So an entry remembers that there was no room when it was born
+ * (FLOW_CROWDED), and while it is unestablished the next flow of this home takes
+ * its place without looking around; one in CROWDED_LOOKS looks all the same.
  */
 #ifndef XDPPROBE_VICTIM_H
 #define XDPPROBE_VICTIM_H
@@ -13,7 +18,8 @@
 /*
  * How a set's entry ranks, in one number that can be compared: its class, then
  * its age, then how early the search comes to it (which also says which it is).
- * The highest one is the flow itself if it is there, and else the victim.
+ * The highest one is the victim. No branch depends on what the set holds: the
+ * CPU's every guess would be wrong.
  *
  *   63     43 42   40 39  35 34             3 2    0
  *  +---------+-------+------+----------------+------+
@@ -24,9 +30,12 @@
 #define CLASS_UNSURE 1 /* unestablished, or closed */
 #define CLASS_EXPIRED 2
 #define CLASS_FREE 3
-#define CLASS_FOUND 7
+#define CLASS_FOUND 4 /* no victim: the flow itself is there */
 #define CLASS_SHIFT 40
 #define RANK_TURN (FLOW_WAYS - 1)
+
+#define CROWDED_LOOKS 8 /* a power of two */
+#define HOME_WALK 4	/* ways looked at before the whole set is */
 
 /* The time limits of rank_of, read once. */
 struct limits {
@@ -86,19 +95,25 @@ static __always_inline __s64 rank_age(const struct flow_hot *f, __u32 now)
 	return b + ((a - b) & sign_mask(a - b));
 }
 
-static __always_inline __u64 rank_of(const struct flow_hot *f, __u64 tag,
-				     __u32 turn, __u32 now,
-				     const struct limits *limits)
+static __always_inline struct limits limits_read(void)
+{
+	return (struct limits){
+		.new = idle_new,
+		.established = (__s64)idle_established - idle_new,
+		.closed = (__s64)idle_closed - idle_new,
+	};
+}
+
+static __always_inline __u64 rank_of(const struct flow_hot *f, __u32 turn,
+				     __u32 now, const struct limits *limits)
 {
 	__u64 state = f->state;
 	__s64 age = rank_age(f, now);
 	__s64 limit = limits->new + (limits->established & -(state & 1)) +
 		      (limits->closed & -(state >> 1 & 1));
 	__u64 expired = sign_bit(limit - age);
-	__u64 found = zero_bit(f->tag ^ tag);
-	__u64 free = zero_bit(f->tag) | found;
-	__u64 class = (~state & ~expired & 1) | free | (expired | free) << 1 |
-		      found << 2;
+	__u64 free = zero_bit(f->tag);
+	__u64 class = (~state & ~expired & 1) | free | (expired | free) << 1;
 
 	return class << CLASS_SHIFT | (age & (free - 1)) << 3 |
 	       (RANK_TURN - turn);
@@ -107,19 +122,14 @@ static __always_inline __u64 rank_of(const struct flow_hot *f, __u64 tag,
 static __always_inline void set_survey(const struct flow_set *set, __u64 tag,
 				       __u32 now, struct survey *out)
 {
-	__u32 start = tag >> 61;
-	struct limits limits = {
-		.new = idle_new,
-		.established = (__s64)idle_established - idle_new,
-		.closed = (__s64)idle_closed - idle_new,
-	};
+	struct limits limits = limits_read();
 
 	out->best = 0;
 	out->live = FLOW_WAYS;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < FLOW_WAYS; i++) {
-		__u32 way = (start + i) & (FLOW_WAYS - 1);
-		__u64 rank = rank_of(&set->way[way], tag, i, now, &limits);
+		__u32 way = (home_way(tag) + i) & (FLOW_WAYS - 1);
+		__u64 rank = rank_of(&set->way[way], i, now, &limits);
 		__s64 less = out->best - rank;
 
 		out->best -= less & sign_mask(less);
@@ -129,9 +139,8 @@ static __always_inline void set_survey(const struct flow_set *set, __u64 tag,
 
 static __always_inline __u32 survey_way(const struct survey *s, __u64 tag)
 {
-	__u32 start = tag >> 61;
-
-	return (start + RANK_TURN - (s->best & RANK_TURN)) & (FLOW_WAYS - 1);
+	return (home_way(tag) + RANK_TURN - (s->best & RANK_TURN)) &
+	       (FLOW_WAYS - 1);
 }
 
 /* Could the second set be the better place? Not while the first one has room to
@@ -153,36 +162,67 @@ static __always_inline bool prefer_second(const struct survey *a,
 	return a->live == FLOW_WAYS && b->best > a->best;
 }
 
-/* Find the packet's slot: where its flow is, or else the victim's. The class of
- * what is there, or -1; scratch.place has the slot. Global: verified once. */
-__noinline int slot_choose(void)
+/* The best of both sets for the flow in `at`, which stands at home: its class,
+ * and the slot in `at`. `stay`: home is no worse than any unestablished one. */
+static __always_inline int slot_survey(const struct flow_set *first,
+				       struct place *at, bool stay)
 {
-	struct scratch *s = scratch_get();
-	struct flow_set *first, *second;
+	struct flow_set *second;
 	struct survey a, b;
-	struct place *at;
 
-	if (!s)
-		return -1;
-	opaque(s);
-	at = &s->place;
-	first = bpf_map_lookup_elem(&flow_hot, &at->primary);
-	second = bpf_map_lookup_elem(&flow_hot, &at->secondary);
-	if (!first || !second)
-		return -1;
 	set_survey(first, at->tag, at->now, &a);
-	at->set = at->primary;
-	if (rank_class(a.best) != CLASS_FOUND &&
-	    (first->way[0].away || second_matters(&a))) {
+	if (stay && rank_class(a.best) == CLASS_UNSURE)
+		return CLASS_UNSURE;
+	if (second_matters(&a)) {
+		second = bpf_map_lookup_elem(&flow_hot, &at->secondary);
+		if (!second)
+			return -1;
 		set_survey(second, at->tag, at->now, &b);
-		if (rank_class(b.best) == CLASS_FOUND ||
-		    (second_matters(&a) && prefer_second(&a, &b))) {
+		if (prefer_second(&a, &b)) {
 			a = b;
 			at->set = at->secondary;
 		}
 	}
 	at->way = survey_way(&a, at->tag);
 	return rank_class(a.best);
+}
+
+/* Find the packet's slot: where its flow is, or else the victim's. The class of
+ * what is there, or -1; scratch.place has the slot. Global: verified once. */
+__noinline int slot_choose(void)
+{
+	struct limits limits = limits_read();
+	struct scratch *s = scratch_get();
+	struct flow_set *first;
+	struct flow_hot *f;
+	struct place *at;
+	__u32 class, turn;
+	bool crowded;
+
+	if (!s)
+		return -1;
+	opaque(s);
+	at = &s->place;
+	first = bpf_map_lookup_elem(&flow_hot, &at->primary);
+	if (!first)
+		return -1;
+	if (flow_find(at))
+		return CLASS_FOUND;
+	at->set = at->primary;
+#pragma clang loop unroll(disable)
+	for (turn = 0; turn < HOME_WALK; turn++) {
+		at->way = (home_way(at->tag) + turn) & (FLOW_WAYS - 1);
+		f = &first->way[at->way & (FLOW_WAYS - 1)];
+		class = rank_class(rank_of(f, 0, at->now, &limits));
+		if (class != CLASS_ESTABLISHED)
+			break;
+	}
+	if (!turn && class > CLASS_UNSURE)
+		return class;
+	crowded = class == CLASS_UNSURE && f->flags & FLOW_CROWDED;
+	if (crowded && at->tag >> 32 & (CROWDED_LOOKS - 1))
+		return class;
+	return slot_survey(first, at, crowded);
 }
 
 #endif /* XDPPROBE_VICTIM_H */
