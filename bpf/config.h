@@ -42,9 +42,9 @@ const volatile __u16 l4_protocol[256] = {};
 #define PRIVACY_HASH 1
 #define PRIVACY_CUT 2
 
-/* A set prefers new flows up to this many live ones; then the emptier of a
- * flow's two sets takes them. At 75 % load that leaves 0.04 % of flows without
- * room; 7 would leave 0.3 %, 4 would send twice as many to the second set. */
+/* A flow whose home is taken stays in its first set up to this many live ones;
+ * then the emptier of its two sets takes it. At 75 % load that leaves 0.09 % of
+ * flows without room; 5 would leave 0.15 %. */
 #define SET_COMFORT 4
 
 /* More packets than this one-sided make a flow established. */
