@@ -143,27 +143,22 @@ static __always_inline __u32 survey_way(const struct survey *s, __u64 tag)
 	       (FLOW_WAYS - 1);
 }
 
-/* Could the second set be the better place? Not while the first one has room to
- * spare; and not once it is full of unestablished flows: a flood shall push out
- * itself, and not touch twice as many cache lines in doing so. */
-static __always_inline bool second_matters(const struct survey *a)
-{
-	if (a->live < SET_COMFORT)
-		return false;
-	return a->live < FLOW_WAYS || rank_class(a->best) < CLASS_UNSURE;
-}
-
-/* True: the second set takes the flow. */
+/* True: the second set takes the flow. `stay`: not for an unestablished one's
+ * age alone. */
 static __always_inline bool prefer_second(const struct survey *a,
-					  const struct survey *b)
+					  const struct survey *b, bool stay)
 {
 	if (b->live < FLOW_WAYS)
 		return b->live < a->live;
-	return a->live == FLOW_WAYS && b->best > a->best;
+	if (a->live < FLOW_WAYS)
+		return false;
+	return stay ? rank_class(b->best) > rank_class(a->best) :
+		      b->best > a->best;
 }
 
-/* The best of both sets for the flow in `at`, which stands at home: its class,
- * and the slot in `at`. `stay`: home is no worse than any unestablished one. */
+/* The best of both sets for the flow in `at`: its class, and the slot in `at`.
+ * The second set is not asked while the first one has room to spare. `stay`:
+ * where `at` stands now is as good as any unestablished flow's slot. */
 static __always_inline int slot_survey(const struct flow_set *first,
 				       struct place *at, bool stay)
 {
@@ -171,18 +166,18 @@ static __always_inline int slot_survey(const struct flow_set *first,
 	struct survey a, b;
 
 	set_survey(first, at->tag, at->now, &a);
-	if (stay && rank_class(a.best) == CLASS_UNSURE)
-		return CLASS_UNSURE;
-	if (second_matters(&a)) {
+	if (a.live >= SET_COMFORT) {
 		second = bpf_map_lookup_elem(&flow_hot, &at->secondary);
 		if (!second)
 			return -1;
 		set_survey(second, at->tag, at->now, &b);
-		if (prefer_second(&a, &b)) {
-			a = b;
+		if (prefer_second(&a, &b, stay)) {
 			at->set = at->secondary;
+			a = b;
 		}
 	}
+	if (stay && rank_class(a.best) == CLASS_UNSURE)
+		return CLASS_UNSURE;
 	at->way = survey_way(&a, at->tag);
 	return rank_class(a.best);
 }

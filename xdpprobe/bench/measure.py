@@ -19,6 +19,7 @@ from xdpprobe.loader import load_object
 _OPENING_PACKETS = 10
 # Of the table, at most: where new flows shall find room; and where flows shall stay.
 _LOAD, _STAY = 0.375, 0.4
+_FILLS = 6  # a full table's entries are mostly those of a flood (FLOW_CROWDED) after so many
 _CAPACITY_MIN = 16384  # below, flows have no second set to go to, and some would push out others
 _ROUNDS_MIN = 3
 # Flows that no packet comes for stay what they are while a large table is filled: ticks, below
@@ -120,6 +121,6 @@ def _warm_up(feeder: Feeder, row: Row, ledger: Ledger, effort: Effort) -> int:
     else:
         turn = len(row.frames)
         packets = min(effort.new, int(ledger.capacity * _LOAD)) // turn * turn
-        feeder.tested(2 * ledger.capacity if row.table == FULL else packets)
+        feeder.tested(_FILLS * ledger.capacity if row.table == FULL else packets)
     feeder.base(packets)
     return packets
