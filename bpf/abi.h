@@ -43,8 +43,8 @@ enum counter {
 	LOSS_BUDGET,		  /* inspection ended without a verdict */
 	LOSS_HELLO_FULL,	  /* no slot for an unfinished hello */
 	LOSS_HELLO_BUSY,	  /* slot held by another CPU for too long */
-	LOSS_HELLO_LONG,	  /* byte beyond the longest hello kept */
-	LOSS_HELLO_AGED,	  /* unfinished hello given up for its age */
+	LOSS_HELLO_LONG,	  /* beyond what is kept, or read, of a hello */
+	LOSS_HELLO_AGED,	  /* unfinished hello given up for another */
 	LOSS_HELLO_MALFORMED,	  /* hello that contradicts itself */
 	LOSS_NAME_CHARS,	  /* name with bytes that no host name has */
 	LOSS_NAME_FULL,		  /* name table slot busy: flow without name */

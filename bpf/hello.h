@@ -33,6 +33,14 @@
 #define TLS_EXTENSIONS_MAX 256
 #define TLS_RECORDS_MAX 512 /* that one hello may be split into */
 
+/* Not before the bytes up to `stop` are there; those up to `end` are. */
+static __always_inline enum outcome hello_wait(struct found *out, __u32 stop,
+					       __u32 end)
+{
+	out->missing = stop - end;
+	return OUTCOME_MORE;
+}
+
 /* RFC 6066, 3; `end` is the extension's. */
 static __always_inline enum outcome
 hello_server_name(struct bytes *m, __u32 at, __u32 length, struct found *out)
@@ -62,7 +70,7 @@ static __always_inline enum outcome hello_extensions(struct bytes *m, __u32 at,
 		if (at + 4 > stop)
 			return OUTCOME_NAMELESS;
 		if (at + 4 > end)
-			return OUTCOME_MORE;
+			return hello_wait(out, at + 4, end);
 		type = be16_at(m, at);
 		length = be16_at(m, at + 2);
 		at += 4;
@@ -70,13 +78,14 @@ static __always_inline enum outcome hello_extensions(struct bytes *m, __u32 at,
 			return OUTCOME_MALFORMED;
 		if (type == TLS_EXTENSION_SERVER_NAME) {
 			if (at + length > end)
-				return OUTCOME_MORE;
+				return hello_wait(out, at + length, end);
 			return hello_server_name(m, at, length, out);
 		}
 		at += length;
 		if (at > STREAM_MAX)
-			return OUTCOME_NAMELESS;
+			break;
 	}
+	count(LOSS_HELLO_LONG);
 	return OUTCOME_NAMELESS;
 }
 
@@ -92,19 +101,19 @@ __noinline int hello_parse(struct bytes *m, __u32 at, __u32 end,
 	if (!m || !out || at > 64 || end > STREAM_MAX)
 		return OUTCOME_OTHER;
 	if (at + TLS_HANDSHAKE_HEADER > end)
-		return OUTCOME_MORE;
+		return hello_wait(out, at + TLS_HANDSHAKE_HEADER, end);
 	if (byte_at(m, at) != TLS_CLIENT_HELLO)
 		return OUTCOME_OTHER;
 	stop = at + TLS_HANDSHAKE_HEADER + be24_at(m, at + 1);
 	at += TLS_HANDSHAKE_HEADER + TLS_VERSION_AND_RANDOM;
 	if (at + 1 > end)
-		return OUTCOME_MORE;
+		return hello_wait(out, at + 1, end);
 	length = byte_at(m, at);
 	if (length > TLS_SESSION_ID_MAX)
 		return OUTCOME_MALFORMED;
 	at += 1 + length;
 	if (at + 2 > end)
-		return OUTCOME_MORE;
+		return hello_wait(out, at + 2, end);
 	length = be16_at(m, at);
 	if (length < 2 || length & 1)
 		return OUTCOME_MALFORMED;
@@ -112,7 +121,7 @@ __noinline int hello_parse(struct bytes *m, __u32 at, __u32 end,
 	if (at + 1 > stop)
 		return OUTCOME_MALFORMED;
 	if (at + 1 > end)
-		return OUTCOME_MORE;
+		return hello_wait(out, at + 1, end);
 	length = byte_at(m, at);
 	if (!length)
 		return OUTCOME_MALFORMED;
@@ -122,7 +131,7 @@ __noinline int hello_parse(struct bytes *m, __u32 at, __u32 end,
 	if (at + 2 > stop)
 		return OUTCOME_MALFORMED;
 	if (at + 2 > end)
-		return OUTCOME_MORE;
+		return hello_wait(out, at + 2, end);
 	length = be16_at(m, at);
 	at += 2;
 	if (at + length > stop)
@@ -137,6 +146,7 @@ struct join {
 	__u32 end;
 	__u32 length; /* joined so far */
 	__u32 broken;
+	__u32 records;
 };
 
 #define JOIN_MAX (sizeof(struct joined_bytes) / 2)
@@ -167,6 +177,7 @@ static long join_record(__u32 index, struct join *j)
 		return 1;
 	j->length = to + have;
 	j->at = at + length;
+	j->records++;
 	return have < length || j->length >= STREAM_MAX;
 }
 
@@ -186,6 +197,7 @@ static __always_inline int hello_joined(const struct bytes *m, __u32 end,
 	if (j.length > STREAM_MAX)
 		j.length = STREAM_MAX;
 	out->in_joined = 1;
+	out->records = j.records;
 	result = hello_parse((struct bytes *)j.to, 0, j.length, out);
 	if (result == OUTCOME_MORE && j.broken)
 		return OUTCOME_MALFORMED;
@@ -207,6 +219,12 @@ static __always_inline bool hello_begins(const struct bytes *m, __u32 end)
 	       byte_at(m, TLS_RECORD_HEADER) == TLS_CLIENT_HELLO;
 }
 
+/* For certain, that is. */
+static __always_inline bool hello_begun(const struct bytes *m, __u32 end)
+{
+	return end > TLS_RECORD_HEADER && hello_begins(m, end);
+}
+
 /* What stands in the first `end` bytes of a stream. Global: verified once. */
 __noinline int hello_read(struct bytes *m, __u32 end, struct found *out)
 {
@@ -218,7 +236,8 @@ __noinline int hello_read(struct bytes *m, __u32 end, struct found *out)
 	if (!hello_begins(m, end))
 		return OUTCOME_OTHER;
 	if (end < TLS_RECORD_HEADER + TLS_HANDSHAKE_HEADER)
-		return OUTCOME_MORE;
+		return hello_wait(
+			out, TLS_RECORD_HEADER + TLS_HANDSHAKE_HEADER, end);
 	first = TLS_RECORD_HEADER + be16_at(m, 3);
 	result = hello_parse(m, TLS_RECORD_HEADER, first < end ? first : end,
 			     out);

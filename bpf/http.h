@@ -14,10 +14,11 @@
 #include "counters.h"
 #include "outcome.h"
 
-#define HTTP_LINES_MAX 96	 /* looked at for a Host */
+#define HTTP_LINES_MAX 256	 /* looked at for a Host */
 #define HTTP_LINE_WORDS 64	 /* searched for an end in one step */
 #define HTTP_BLANKS_MAX 16	 /* before a value */
 #define HTTP_REQUEST_LINE_MIN 14 /* "GET / HTTP/1.1" */
+#define HTTP_METHOD_BYTES 8	 /* that tell whether it is a method */
 
 #define ONES 0x0101010101010101ULL
 #define HIGHS 0x8080808080808080ULL
@@ -85,9 +86,24 @@ static __always_inline bool http_method(const struct bytes *m)
 	return false;
 }
 
+/* May these few bytes become a method? Capital letters, then a blank. */
+static __always_inline bool http_prefix(const struct bytes *m, __u32 end)
+{
+#pragma unroll
+	for (__u32 i = 0; i < HTTP_METHOD_BYTES - 1; i++) {
+		__u32 c = byte_at(m, i);
+
+		if (i >= end || (i >= 3 && c == ' '))
+			return true;
+		if (c - 'A' >= 26)
+			return false;
+	}
+	return true;
+}
+
 struct http_scan {
 	const struct bytes *m;
-	volatile struct http_state *state; /* in memory, as `struct survey` */
+	volatile struct http_state *state; /* not on the stack of a callback */
 	__u32 end;
 };
 
@@ -168,18 +184,25 @@ __noinline int http_read(struct bytes *m, __u32 end, struct found *out)
 {
 	struct http_scan scan = { .m = m, .end = end };
 	struct scratch *s = scratch_get();
+	long steps;
 
 	if (!m || !out || !s || end > STREAM_MAX)
 		return OUTCOME_OTHER;
-	if (end < 8 || !http_method(m))
+	if (end < HTTP_METHOD_BYTES)
+		return http_prefix(m, end) ? OUTCOME_MORE : OUTCOME_OTHER;
+	if (!http_method(m))
 		return OUTCOME_OTHER;
 	opaque(s);
 	scan.state = &s->http;
 	scan.state->at = scan.state->from = scan.state->lines = 0;
 	scan.state->result = OUTCOME_MORE;
-	bpf_loop(HTTP_LINES_MAX, http_step, &scan, 0);
+	steps = bpf_loop(HTTP_LINES_MAX, http_step, &scan, 0);
 	if (scan.state->result == OUTCOME_NAME)
 		return http_host(m, scan.state->value, end, out);
+	if (steps >= HTTP_LINES_MAX) {
+		count(LOSS_HELLO_LONG);
+		return OUTCOME_NAMELESS;
+	}
 	return scan.state->result;
 }
 

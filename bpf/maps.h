@@ -183,13 +183,15 @@ struct hello_slot {
 	__u32 contiguous; /* bytes from offset 0 without a hole */
 	__u32 synced;	  /* base is known to be the stream's start */
 	__u32 answered;	  /* the flow's other end has spoken */
+	__u32 due;	  /* contiguous bytes before it is read again */
+	__u32 work;	  /* that it was, see HELLO_WORK_MAX */
 	__u64 cover[STREAM_BLOCKS];
 	struct bytes data;
 };
 
 /* Key: slot. Full: the oldest of HELLO_WAYS that is older than hello_timeout
  * or not synced goes; or for a flow that was answered, one of a flow that was
- * not; else LOSS_HELLO_FULL. 20 MB. */
+ * not, or that is older than a real hello gets; else LOSS_HELLO_FULL. 20 MB. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1024);

@@ -15,11 +15,14 @@ enum outcome {
 	OUTCOME_MALFORMED, /* began as this protocol, then contradicts itself */
 };
 
-/* Where the name stands in the bytes that were read. */
+/* Where the name stands in the bytes that were read; with OUTCOME_MORE, how many
+ * more there must be before they can say more. */
 struct found {
 	__u32 offset;
 	__u32 length;
 	__u32 in_joined; /* offset counts in the joined records */
+	__u32 missing;	 /* at least; 0: not known */
+	__u32 records;	 /* that were joined: the work it was */
 };
 
 static __always_inline __u32 byte_at(const struct bytes *m, __u32 i)

@@ -13,7 +13,14 @@
 #include "http.h"
 
 #define HELLO_WAYS 4
-#define HELLO_SPINS 256 /* tries to get a slot that another CPU holds */
+#define HELLO_PATIENCE 8 /* this part of the time-out, where slots are short */
+#define HELLO_SPINS (1 << 15) /* tries to get a slot that another CPU holds */
+
+/* What may be spent on one hello, in units of some 40 ns: reading 64 bytes, or
+ * taking a record off. A sender who wants to be dear gets no further. */
+#define HELLO_WORK_MAX (1 << 14)
+#define WORK_READ 8
+#define WORK_REBASE 256
 
 #define FULL_COVER (~0ULL)
 
@@ -28,13 +35,29 @@ static __always_inline __u64 byte_mask(__u64 bits)
 	return (high >> 7) * 0xff;
 }
 
+struct hello_spin {
+	struct hello_slot *h;
+	__u64 taken;
+};
+
+static long hello_try(__u32 i, struct hello_spin *spin)
+{
+	volatile __u32 *busy = &spin->h->busy;
+
+	if (!*busy)
+		spin->taken = !__sync_val_compare_and_swap(&spin->h->busy, 0,
+							   1);
+	return spin->taken;
+}
+
 static __always_inline bool hello_lock(struct hello_slot *h)
 {
-#pragma clang loop unroll(disable)
-	for (int i = 0; i < HELLO_SPINS; i++)
-		if (!__sync_val_compare_and_swap(&h->busy, 0, 1))
-			return true;
-	return false;
+	struct hello_spin spin = { .h = h };
+
+	if (!__sync_val_compare_and_swap(&h->busy, 0, 1))
+		return true;
+	bpf_loop(HELLO_SPINS, hello_try, &spin, 0);
+	return spin.taken;
 }
 
 static __always_inline void hello_unlock(struct hello_slot *h)
@@ -87,11 +110,16 @@ static __always_inline __u32 hello_rank(const struct hello_slot *h, __u32 now,
 		return 0x80000000U | age;
 	if (!h->synced)
 		return 0x40000000U | age;
-	return answered && !h->answered ? 1 + age : 0;
+	if (!answered)
+		return 0;
+	if (!h->answered)
+		return 0x20000000U | age;
+	return age > hello_timeout / HELLO_PATIENCE ? age : 0;
 }
 
-/* The owner's slot, locked; NULL where it has none. */
-static __always_inline struct hello_slot *hello_find(__u64 owner)
+/* The owner's slot, locked; NULL where it has none, or another CPU does not let
+ * it go (*busy). */
+static __always_inline struct hello_slot *hello_find(__u64 owner, bool *busy)
 {
 	for (__u32 i = 0; i < HELLO_WAYS; i++) {
 		struct hello_slot *h = hello_way(owner, i);
@@ -100,6 +128,7 @@ static __always_inline struct hello_slot *hello_find(__u64 owner)
 			continue;
 		if (!hello_lock(h)) {
 			count(LOSS_HELLO_BUSY);
+			*busy = true;
 			return NULL;
 		}
 		if (h->owner == owner)
@@ -150,6 +179,7 @@ static __always_inline struct hello_slot *hello_claim(__u64 owner, __u32 now,
 	best->owner = owner;
 	best->born = now;
 	best->contiguous = 0;
+	best->due = best->work = 0;
 	bpf_loop(STREAM_BLOCKS / CLEAR_STEP, hello_clear, &best, 0);
 	return best;
 }
@@ -260,10 +290,13 @@ static long shift_block(__u32 i, struct shift *s)
 	for (int w = 7; w >= 0; w--) {
 		__u32 from = block * STREAM_BLOCK + w * 8 - s->by;
 
+		__u32 below = 0 - from;
+
 		opaque(from);
-		if (from > STREAM_MAX - 8)
-			from = 0; /* below the start: not covered */
-		to[w] = *(__u64 *)&h->data.b[from];
+		if (from <= STREAM_MAX - 8)
+			to[w] = *(__u64 *)&h->data.b[from];
+		else if (below < 8) /* some of the word's bytes are new */
+			to[w] = *(__u64 *)&h->data.b[0] << below * 8;
 	}
 	return 0;
 }
@@ -283,6 +316,8 @@ static __always_inline bool hello_merge(struct hello_slot *h, struct scratch *s,
 		bpf_loop(STREAM_BLOCKS, shift_block, &by, 0);
 		h->base = s->work.sequence;
 		h->contiguous = before = 0;
+		h->due = 0;
+		h->work += WORK_REBASE;
 		offset = 0;
 	}
 	if (offset < 0) {

@@ -38,18 +38,18 @@ static __always_inline bool verdict_apply(const struct work *w,
 			f->app_method = v->app_method;
 			f->app_confidence = v->confidence;
 		}
-		if (v->name)
+		if (v->name && v->protocol_method >= f->protocol_method)
 			c->name = v->name;
 		if (!c->named_after)
 			c->named_after = f->packets[0] + f->packets[1];
+		if (v->final)
+			flow_mark(f, FLOW_FINAL);
 	}
 	lock_release(guard);
 	if (!ours) {
 		count(LOSS_STALE_FLOW);
 		return false;
 	}
-	if (v->final)
-		flow_mark(f, FLOW_FINAL);
 	return true;
 }
 
