@@ -8,7 +8,7 @@
 #include "tunnel.h"
 
 /* Headers to pull into the linear part where they are not there (tc). */
-#define PULL_MAX 256
+#define PULL_MAX 1024
 
 /* Times are jiffies; a replay's are milliseconds of the capture. */
 static __always_inline __u32 clock_now(void)
@@ -89,7 +89,7 @@ static __always_inline int packet_read(void *ctx, enum hook hook)
 	}
 	if (why == PARSED &&
 	    (s->packet.first_fragment || s->packet.later_fragment))
-		why = parse_fragment(&s->packet);
+		why = parse_fragment(&s->packet, clock_now());
 	return why;
 }
 

@@ -5,33 +5,42 @@
 #ifndef XDPPROBE_FRAGMENT_H
 #define XDPPROBE_FRAGMENT_H
 
-#include "parse.h"
+#include "flow.h"
 
-/* The first fragment of a datagram leaves its ports for the later ones. */
-static __always_inline int parse_fragment(struct packet *p)
+/* How long a datagram's fragments may take, in owner time-outs of 5 seconds:
+ * after that another datagram may have its identification. */
+#define FRAGMENT_PATIENCE 6
+
+static __always_inline int parse_fragment(struct packet *p, __u32 now)
 {
 	struct fragment_key key = {
 		.address = { p->source[0], p->source[1], p->destination[0],
 			     p->destination[1] },
 		.id = p->fragment_id,
+		.tunnel_id = p->tunnel_id,
 		.l4 = p->l4,
 		.vlan = p->vlan,
 	};
-	__u32 *known;
+	struct fragment_ports *known;
 
 	if (fragments_apart)
 		return p->later_fragment ? REASON_FRAGMENT : PARSED;
 	if (p->first_fragment) {
-		__u32 value = (__u32)p->source_port << 16 | p->destination_port;
+		struct fragment_ports first = {
+			.source = p->source_port,
+			.destination = p->destination_port,
+			.seen = now,
+		};
 
-		bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
+		bpf_map_update_elem(&fragments, &key, &first, BPF_ANY);
 		return PARSED;
 	}
 	known = bpf_map_lookup_elem(&fragments, &key);
-	if (!known)
+	if (!known ||
+	    age_of(now, known->seen) > FRAGMENT_PATIENCE * owner_timeout)
 		return REASON_FRAGMENT;
-	p->source_port = *known >> 16;
-	p->destination_port = *known & 0xffff;
+	p->source_port = known->source;
+	p->destination_port = known->destination;
 	return PARSED;
 }
 

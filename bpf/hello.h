@@ -146,7 +146,6 @@ struct join {
 	__u32 end;
 	__u32 length; /* joined so far */
 	__u32 broken;
-	__u32 records;
 };
 
 #define JOIN_MAX (sizeof(struct joined_bytes) / 2)
@@ -177,7 +176,6 @@ static long join_record(__u32 index, struct join *j)
 		return 1;
 	j->length = to + have;
 	j->at = at + length;
-	j->records++;
 	return have < length || j->length >= STREAM_MAX;
 }
 
@@ -193,14 +191,18 @@ static __always_inline int hello_joined(const struct bytes *m, __u32 end,
 	j.to = bpf_map_lookup_elem(&joined, &zero);
 	if (!j.to)
 		return OUTCOME_OTHER;
-	bpf_loop(TLS_RECORDS_MAX, join_record, &j, 0);
+	/* Not counted by join_record: the verifier would walk each count (6.18). */
+	out->records = bpf_loop(TLS_RECORDS_MAX, join_record, &j, 0);
 	if (j.length > STREAM_MAX)
 		j.length = STREAM_MAX;
 	out->in_joined = 1;
-	out->records = j.records;
 	result = hello_parse((struct bytes *)j.to, 0, j.length, out);
 	if (result == OUTCOME_MORE && j.broken)
 		return OUTCOME_MALFORMED;
+	if (result == OUTCOME_MORE && out->records >= TLS_RECORDS_MAX) {
+		count(LOSS_HELLO_LONG);
+		return OUTCOME_NAMELESS;
+	}
 	return result;
 }
 

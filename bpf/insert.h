@@ -126,6 +126,7 @@ flow_write_cold(struct flow_cold *c, const struct scratch *s, __u64 birth_ns)
 	const struct packet *p = &s->packet;
 	__u32 from = s->place.direction & 1, to = from ^ 1;
 
+	*(volatile __u64 *)&c->tag = 0;
 	__builtin_memcpy(c->address[from], p->source, 16);
 	__builtin_memcpy(c->address[to], p->destination, 16);
 	__builtin_memcpy(c->port[from], &p->source_port, 2);
@@ -141,7 +142,7 @@ flow_write_cold(struct flow_cold *c, const struct scratch *s, __u64 birth_ns)
 	c->isn[to] = 0;
 	c->named_after = 0;
 	c->reported = s->place.now;
-	c->tag = s->place.tag;
+	*(volatile __u64 *)&c->tag = s->place.tag;
 }
 
 static __always_inline void account(__u64 *sum, __u64 value)
@@ -226,14 +227,50 @@ static __always_inline void flow_bear(struct scratch *s, struct flow_hot *f,
 	flow_write_cold(c, s, birth_time());
 	s->place.born = 1;
 	/* A reader that sees the tag before the rest finds another tag in the
-	 * cold entry; other CPUs wait for the lock. */
-	*(volatile __u64 *)&f->tag = at->tag;
+	 * cold entry. */
+	if (weak_memory)
+		__sync_lock_test_and_set(&f->tag, at->tag);
+	else
+		*(volatile __u64 *)&f->tag = at->tag;
 }
 
-/* Another CPU may have renewed the flow just now: then its age is small. */
-static __always_inline bool flow_over(const struct flow_hot *f, __u32 now)
+/*
+ * Does a SYN begin a new connection with the old one's addresses and ports? On a
+ * closed flow; and with a sequence number of its own also where a FIN was seen
+ * (of a connection whose other direction goes another way), or nothing for some
+ * time. Else it may be forged, and would make the flow lose its name.
+ */
+static __always_inline bool syn_renews(const struct flow_hot *f,
+				       const struct flow_cold *c,
+				       const struct packet *p,
+				       const struct place *at)
 {
-	return f->state == FLOW_CLOSED || flow_age(f, now) > flow_idle_limit(f);
+	__u32 d = at->direction & 1;
+	bool ack = p->tcp_flags & TCP_ACK;
+
+	if (replaying || !c)
+		return false;
+	if (f->state == FLOW_CLOSED && !ack)
+		return true;
+	if (f->flags & (__u32)FLOW_ISN_0 << d && c->isn[d] == p->sequence)
+		return false;
+	if (ack)
+		return f->state == FLOW_CLOSED;
+	return f->flags & (FLOW_FIN_0 | FLOW_FIN_1) ||
+	       flow_age(f, at->now) > owner_timeout;
+}
+
+/* Under the lock: another CPU may have renewed the flow just now. */
+static __always_inline bool flow_over(const struct flow_hot *f,
+				      const struct flow_cold *c,
+				      const struct packet *p,
+				      const struct place *at)
+{
+	if (f->state == FLOW_CLOSED ||
+	    flow_age(f, at->now) > flow_idle_limit(f))
+		return true;
+	return p->l4 == IPPROTO_TCP && p->tcp_flags & TCP_SYN &&
+	       syn_renews(f, c, p, at);
 }
 
 /* Begin to fetch what a birth at home will write, while the set is fetched. */
@@ -283,7 +320,8 @@ __noinline int flow_insert(__u32 renew)
 	f = flow_at(place_index(at));
 	c = cold_at(place_index(at));
 	if (class >= 0 && f && c &&
-	    (class != CLASS_FOUND || (renew && flow_over(f, at->now)))) {
+	    (class != CLASS_FOUND ||
+	     (renew && flow_over(f, c, &s->packet, at)))) {
 		if (active) {
 			s->record.hot = *f;
 			s->record.cold = *c;

@@ -204,15 +204,23 @@ struct {
 struct fragment_key {
 	__u64 address[4];
 	__u32 id;
+	__u32 tunnel_id;
 	__u16 l4;
 	__u16 vlan;
+	__u32 reserved;
+};
+
+struct fragment_ports {
+	__be16 source;
+	__be16 destination;
+	__u32 seen; /* jiffies */
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
 	__type(key, struct fragment_key);
-	__type(value, __u32);
+	__type(value, struct fragment_ports);
 } fragments SEC(".maps");
 
 /* Programs behind the entry points. Types and frags flags must match, so each

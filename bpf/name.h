@@ -8,6 +8,7 @@
 
 #include "verdict.h"
 
+#define IPV4_LABEL_MAX 4 /* three digits and the dot before them */
 #define NAME_BUSY 1 /* name_entry.hash while another CPU writes it */
 #define NAME_WORDS ((NAME_MAX_LEN + 1) / 8)
 
@@ -37,6 +38,8 @@ __noinline int name_lower(struct scratch *s)
 	}
 	if (!stop)
 		return i < length ? 0 : i;
+	if (i == NAME_MAX_LEN) /* longer than a name can be */
+		return 0;
 	if (stop == ']' && i < NAME_MAX_LEN && s->name[i] == ']')
 		i++;
 	return i;
@@ -163,13 +166,27 @@ static __always_inline __u32 name_hide(struct scratch *s, __u32 length)
 	return 16;
 }
 
-/* True of an IPv4 address or a bracketed IPv6 one: it has no domain. */
+/* True of an IPv4 address or a bracketed IPv6 one, which have no domain: the last
+ * label is a number (RFC 1123, 2.1), which no top-level domain is. */
 static __always_inline bool name_is_address(const struct scratch *s,
 					    __u32 length)
 {
-	__u8 last = s->name[(length - 1) & NAME_MAX_LEN];
+	__u32 at = length - 1;
 
-	return last == ']' || (last >= '0' && last <= '9');
+	if (s->name[at & NAME_MAX_LEN] == ']')
+		return true;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < IPV4_LABEL_MAX; i++, at--) {
+		__u32 c = s->name[at & NAME_MAX_LEN];
+
+		if (c == '.')
+			return i > 0;
+		if (c - '0' > 9)
+			return false;
+		if (!at)
+			return true;
+	}
+	return false;
 }
 
 /* Where the last `keep` labels before the name's last `suffix` bytes begin: 0

@@ -118,6 +118,9 @@ flow_count(struct flow_hot *f, const struct place *at, const struct wire *w)
 		flow_report(RECORD_ACTIVE);
 }
 
+/* A SYN on a connection that stands, or whose direction had one, says nothing: it
+ * is the same one again, or a forged one, which the other end answers with no
+ * more than an ACK (RFC 5961, 4.2). A new connection's: syn_renews(). */
 static __always_inline void
 track_syn(struct flow_hot *f, const struct packet *p, const struct place *at)
 {
@@ -125,7 +128,7 @@ track_syn(struct flow_hot *f, const struct packet *p, const struct place *at)
 	struct flow_cold *c = cold_at(place_index(at));
 	__u32 initiator = p->tcp_flags & TCP_ACK ? !d : d;
 
-	if (!c)
+	if (!c || f->state != FLOW_NEW || f->flags & (__u32)FLOW_ISN_0 << d)
 		return;
 	c->isn[d] = p->sequence;
 	flow_mark(f, (__u32)FLOW_ISN_0 << d);
@@ -149,7 +152,9 @@ track_end(struct flow_hot *f, const struct packet *p, const struct place *at)
 		return;
 	if (!(p->tcp_flags & TCP_RST) && (f->flags & both) != both)
 		return;
-	if (!flow_turn(f, state, FLOW_CLOSED))
+	/* Another CPU may just have found it established. */
+	if (!flow_turn(f, state, FLOW_CLOSED) &&
+	    !flow_turn(f, FLOW_ESTABLISHED, FLOW_CLOSED))
 		return;
 	count(INFO_CLOSED);
 	flow_report(RECORD_ENDED);
@@ -212,8 +217,7 @@ static __always_inline struct flow_hot *flow_make(struct place *at, bool renew,
 	return *why == PARSED ? flow_at(place_index(at)) : NULL;
 }
 
-/* The packet's entry, born or renewed where need be, or NULL and why. A SYN on a closed flow is
- * a new connection with the old one's ports. */
+/* The packet's entry, born or renewed where need be, or NULL and why. */
 static __always_inline struct flow_hot *flow_of(const struct packet *p,
 						struct place *at, int *why)
 {
@@ -222,8 +226,8 @@ static __always_inline struct flow_hot *flow_of(const struct packet *p,
 	*why = REASON_NO_MAP;
 	if (!f)
 		return flow_make(at, false, why);
-	if (f->state == FLOW_CLOSED && !replaying &&
-	    (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+	if (p->tcp_flags & TCP_SYN && p->l4 == IPPROTO_TCP &&
+	    syn_renews(f, cold_at(place_index(at)), p, at))
 		return flow_make(at, true, why);
 	if (age_of(at->now, f->seen[at->direction & 1]) > idle_least &&
 	    flow_age(f, at->now) > flow_idle_limit(f))

@@ -126,12 +126,12 @@ def test_a_hello_in_more_records_than_are_joined(plane: Plane) -> None:
     messages_ = (hellos.sized_hello(NAME, 1500, seed=seed) for seed in range(100))
     message = next(hello for hello in messages_ if hello.index(NAME) > 520)
     stream = hellos.records(message, [1] * len(message))
-    lost = plane.counters("LOSS_BUDGET")
+    lost = plane.counters("LOSS_HELLO_LONG")
     talk = plane.new_talk()
     plane.send(*talk.handshake(), *talk.segments(stream[:3000], 1400))
     plane.send(*[talk.tcp(stream[i : i + 1], seq=1 + i) for i in range(3000, 5000)])
     assert (name(plane, talk), protocol(plane, talk)) == (None, "TLS")
-    assert plane.counted(lost)["LOSS_BUDGET"][0] == 1
+    assert plane.counted(lost)["LOSS_HELLO_LONG"][0] == 1
 
 
 def test_a_stream_that_keeps_beginning_earlier_is_given_up(plane: Plane) -> None:
