@@ -157,7 +157,7 @@ struct flow_hot {
 	__u8 owner[DIRECTIONS]; /* port (slot * 2 + egress) that counts, + 1 */
 	__u8 spent[DIRECTIONS]; /* payload packets inspected */
 	__u8 state;		/* enum flow_state */
-	__u8 away; /* flows whose home this is and that live elsewhere */
+	__u8 away;   /* flows whose home this is and that live elsewhere */
 	__u16 flags; /* enum flow_flag */
 };
 

@@ -39,29 +39,67 @@ static __always_inline void wire_frame(void *ctx, enum hook hook,
 		w->bytes = r->wire_length;
 }
 
+/* Where the payload of what a tunnel carries begins, 0 where that cannot be
+ * told: an aggregate is cut inside of its tunnel. Global: verified once. */
+__noinline int tc_inside(struct __sk_buff *ctx)
+{
+	struct scratch *s = scratch_get();
+	struct packet *q;
+	struct cursor c;
+
+	if (!s)
+		return 0;
+	opaque(s);
+	q = &s->inside;
+	q->offset = s->packet.offset;
+	q->l4 = s->packet.l4;
+	q->vlan = 0;
+	q->first_fragment = q->later_fragment = 0;
+	if (!tunnel_enter(ctx, HOOK_TC, q) ||
+	    parse_inside(ctx, HOOK_TC, q, ctx->len) != PARSED ||
+	    !cursor_settle(ctx, HOOK_TC, &c, q) ||
+	    parse_transport(&c, q, ctx->len) != PARSED)
+		return 0;
+	return q->payload_offset;
+}
+
+/* SCTP's aggregates are lists of segments of any size (linux/skbuff.h). */
+#define GSO_BY_FRAGS 0xffff
+
 /* An aggregate is as many packets as its payload has segments, each with the
  * headers. */
 static __always_inline void wire_segments(void *ctx, enum hook hook,
 					  const struct packet *p,
 					  struct wire *w, __u32 length)
 {
-	__u32 size, segments;
+	struct __sk_buff *skb = ctx;
+	__u32 size, segments, headers = p->payload_offset;
+	int inside;
 
 	if (hook == HOOK_XDP)
 		return;
-	size = ((struct __sk_buff *)ctx)->gso_size;
-	if (!size || length <= p->payload_offset)
+	size = skb->gso_size;
+	if (!size)
 		return;
-	segments = (length - p->payload_offset + size - 1) / size;
+	if (!tunnels && p->l4 != IPPROTO_TCP) {
+		inside = tc_inside(skb);
+		if (inside > 0)
+			headers = inside;
+	}
+	if (length <= headers)
+		return;
+	segments = (length - headers + size - 1) / size;
+	if (size == GSO_BY_FRAGS)
+		segments = skb->gso_segs;
 	if (segments < 2)
 		return;
 	w->packets = segments;
-	w->bytes += (segments - 1) * (w->bytes - length + p->payload_offset);
+	w->bytes += (segments - 1) * (w->bytes - length + headers);
 	count_many(INFO_GSO, 1, w->bytes);
 }
 
 /* Parse into scratch.packet; at tc, headers that lie behind the linear part are
- * pulled in once. */
+ * pulled in once. What looks like no tunnel may only not be there yet. */
 static __always_inline int packet_read(void *ctx, enum hook hook)
 {
 	struct scratch *s = scratch_get();
@@ -74,17 +112,21 @@ static __always_inline int packet_read(void *ctx, enum hook hook)
 	length = s->packet.frame_length;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < 2; i++) {
-		__u32 pull = length < PULL_MAX ? length : PULL_MAX;
-		__u32 linear;
+		__u32 linear, wanted = 0;
 
 		packet_clear(&s->packet);
 		s->packet.vlan = ctx_vlan(ctx, hook);
 		why = parse_packet(ctx, hook, &s->packet, length);
 		linear = ctx_data_end(ctx, hook) - ctx_data(ctx, hook);
-		if (why != REASON_TRUNCATED || hook == HOOK_XDP ||
-		    linear >= pull)
+		if (why == REASON_TRUNCATED)
+			wanted = PULL_MAX;
+		else if (tunnels && why == PARSED && tunnel_likely(&s->packet))
+			wanted = TUNNEL_HEADERS;
+		if (wanted > length)
+			wanted = length;
+		if (hook == HOOK_XDP || linear >= wanted)
 			break;
-		if (bpf_skb_pull_data(ctx, pull))
+		if (bpf_skb_pull_data(ctx, wanted))
 			break;
 	}
 	if (why == PARSED &&

@@ -238,8 +238,8 @@ __noinline int hello_read(struct bytes *m, __u32 end, struct found *out)
 	if (!hello_begins(m, end))
 		return OUTCOME_OTHER;
 	if (end < TLS_RECORD_HEADER + TLS_HANDSHAKE_HEADER)
-		return hello_wait(
-			out, TLS_RECORD_HEADER + TLS_HANDSHAKE_HEADER, end);
+		return hello_wait(out, TLS_RECORD_HEADER + TLS_HANDSHAKE_HEADER,
+				  end);
 	first = TLS_RECORD_HEADER + be16_at(m, 3);
 	result = hello_parse(m, TLS_RECORD_HEADER, first < end ? first : end,
 			     out);

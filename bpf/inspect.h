@@ -109,9 +109,8 @@ static __always_inline enum outcome dns_stream(struct scratch *s,
 
 /* What the first bytes of a stream say; with OUTCOME_NAME, the name stands in
  * scratch.name. */
-static __always_inline enum outcome stream_read(struct scratch *s,
-						struct bytes *m, __u32 end,
-						struct found *at)
+static __always_inline enum outcome
+stream_read(struct scratch *s, struct bytes *m, __u32 end, struct found *at)
 {
 	enum outcome result = dns_stream(s, m, end);
 	struct joined_bytes *to;

@@ -327,6 +327,7 @@ struct http_state {
 
 struct scratch {
 	struct packet packet;
+	struct packet inside; /* of a tunnel that is one flow */
 	struct place place;
 	struct wire wire;
 	struct work work;

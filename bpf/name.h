@@ -9,7 +9,7 @@
 #include "verdict.h"
 
 #define IPV4_LABEL_MAX 4 /* three digits and the dot before them */
-#define NAME_BUSY 1 /* name_entry.hash while another CPU writes it */
+#define NAME_BUSY 1	 /* name_entry.hash while another CPU writes it */
 #define NAME_WORDS ((NAME_MAX_LEN + 1) / 8)
 
 /*

@@ -45,8 +45,8 @@ static long hello_try(__u32 i, struct hello_spin *spin)
 	volatile __u32 *busy = &spin->h->busy;
 
 	if (!*busy)
-		spin->taken = !__sync_val_compare_and_swap(&spin->h->busy, 0,
-							   1);
+		spin->taken =
+			!__sync_val_compare_and_swap(&spin->h->busy, 0, 1);
 	return spin->taken;
 }
 

@@ -196,6 +196,17 @@ static __always_inline bool tunnel_enter(void *ctx, enum hook hook,
 	return false;
 }
 
+/* Outer and inner headers mostly end before this offset. */
+#define TUNNEL_HEADERS 256
+
+/* Was a tunnel looked for, and not found? */
+static __always_inline bool tunnel_likely(const struct packet *p)
+{
+	return p->tunnel == TUNNEL_NONE &&
+	       (p->l4 == IPPROTO_UDP || p->l4 == IPPROTO_GRE ||
+		p->l4 == IPPROTO_IPIP || p->l4 == IPPROTO_IPV6);
+}
+
 /* What a tunnel carries: its IP header, as if nothing were around it. */
 static __always_inline int parse_inside(void *ctx, enum hook hook,
 					struct packet *p, __u32 frame_length)

@@ -30,13 +30,26 @@ from xdpprobe.version import VERSION
 
 @dataclass(frozen=True)
 class Attached:
-    """One interface. updated: it was attached before. merged: skb mode sees merged packets."""
+    """One interface. updated: it was attached before. notes: what its counts do not show."""
 
     interface: str
     hooks: str
     why: str
     updated: bool
-    merged: bool
+    notes: tuple[str, ...]
+
+
+def attach_notes(plan: Plan, interface: Interface) -> tuple[str, ...]:
+    """What a user of that plan should know about its counts."""
+    notes = []
+    if plan.mode == "skb":
+        notes.append("counts are of merged packets (GRO), as skb mode sees them")
+    if plan.mode == "native" and interface.rx_vlan and not interface.kind:
+        notes.append(
+            "the hardware takes VLAN tags out before XDP sees them, so that a VLAN's flows are"
+            f" counted in halves; `ethtool -K {interface.name} rxvlan off` mends it"
+        )
+    return tuple(notes)
 
 
 @dataclass
@@ -243,7 +256,8 @@ class _Attach:
                 plan = placement.update(slot, interface)
             else:
                 plan = placement.create(interface, self._request.plan(interface))
-        return Attached(interface.name, plan.text, plan.why, slot is not None, plan.mode == "skb")
+        notes = attach_notes(plan, interface)
+        return Attached(interface.name, plan.text, plan.why, slot is not None, notes)
 
     def _outcome(self, instance: Instance, code: Code, attached: list[Attached]) -> Outcome:
         rules = int(instance.tables().read("info")["rules"])

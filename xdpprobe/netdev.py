@@ -20,6 +20,7 @@ _SIOCETHTOOL = 0x8946
 _DRIVER_INFO = (0x3, 196)  # ETHTOOL_GDRVINFO, sizeof(struct ethtool_drvinfo)
 _FLAGS = (0x25, 8)  # ETHTOOL_GFLAGS, sizeof(struct ethtool_value)
 _LRO = 1 << 15  # ETH_FLAG_LRO
+_RX_VLAN = 1 << 8  # ETH_FLAG_RXVLAN
 
 
 # linux/if_arp.h: ARPHRD_ETHER, and ARPHRD_LOOPBACK, which has an Ethernet header too
@@ -32,7 +33,8 @@ class Interface:
 
     kind: of a virtual device ("veth", "bridge", "tun"...), "" for hardware. master: kind of the
     device that it is a port of, or "". xdp: ids of the XDP programs on it. lro: whether large
-    receive offload is on, which native XDP cannot work with.
+    receive offload is on, which native XDP cannot work with. rx_vlan: whether the hardware takes
+    VLAN tags out, which native XDP then does not see.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Interface:
     state: str
     lro: bool
     xdp: tuple[int, ...]
+    rx_vlan: bool = False
 
     @property
     def raw_ip(self) -> bool:
@@ -78,6 +81,7 @@ def _interface(link: Any, master: str) -> Interface:
     xdp = _attributes(attributes.get("IFLA_XDP"))
     programs = {value for name, value in xdp.items() if name.endswith("PROG_ID") and value}
     name = str(attributes["IFLA_IFNAME"])
+    flags = int.from_bytes(_ethtool(name, _FLAGS)[4:8], "little")
     driver = _ethtool(name, _DRIVER_INFO)[4:36].rstrip(b"\0").decode(errors="replace")
     return Interface(
         name=name,
@@ -88,8 +92,9 @@ def _interface(link: Any, master: str) -> Interface:
         driver=driver,
         mtu=int(attributes.get("IFLA_MTU") or 0),
         state=str(attributes.get("IFLA_OPERSTATE") or "unknown").lower(),
-        lro=bool(int.from_bytes(_ethtool(name, _FLAGS)[4:8], "little") & _LRO),
+        lro=bool(flags & _LRO),
         xdp=tuple(sorted(programs)),
+        rx_vlan=bool(flags & _RX_VLAN),
     )
 
 

@@ -134,4 +134,3 @@ def test_a_fragment_is_not_of_a_datagram_of_long_ago() -> None:
         before = plane.counters("REASON_FRAGMENT")
         plane.send(second)
         assert plane.counted(before)["REASON_FRAGMENT"][0] == 1
-

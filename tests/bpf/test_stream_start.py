@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streams whose beginning comes late, in crumbs, or at a price: what else than hellos TCP may split,
-streams whose SYN was not seen, and senders who want to be dear."""
+"""Streams whose beginning comes late, in crumbs, or at a price: what else than hellos TCP may
+split, streams whose SYN was not seen, and senders who want to be dear."""
 
 import itertools
 
@@ -117,8 +117,6 @@ def test_a_request_with_more_fields_than_are_read(plane: Plane) -> None:
     plane.send(*talk.handshake(), *talk.segments(messages.http_request(NAME, before=before)))
     assert (name(plane, talk), protocol(plane, talk)) == (None, "HTTP")
     assert plane.counted(lost)["LOSS_HELLO_LONG"][0] == 1
-
-
 
 
 def test_a_hello_in_more_records_than_are_joined(plane: Plane) -> None:

@@ -16,7 +16,23 @@ from tests import messages
 from tests.bpf.test_tunnels import TUNNELS
 from tests.net.conftest import Cli, End, Veth
 from tests.net.frames import FRAME, send, sender
-from tests.packets import CLIENT, Conversation, Endpoint
+from tests.packets import (
+    CLIENT,
+    CLIENT6,
+    DESTINATION,
+    ETHERTYPE_IPV6,
+    SERVER,
+    SERVER6,
+    UDP,
+    Conversation,
+    Endpoint,
+    ethernet,
+    ipv4,
+    ipv6,
+    options_header,
+    udp,
+    vxlan,
+)
 from xdpprobe import hooks, links, public_suffix, syscall
 from xdpprobe.attach import attach
 from xdpprobe.detach import detach
@@ -380,3 +396,36 @@ def test_flows_inside_of_tunnels(cli: Cli, veth: Veth) -> None:
     assert done.returncode == 0, done.stderr
     send(veth.left, 1, TUNNELS["vxlan"][0])
     assert 4789 in {flow["dport"] for flow in cli.json("flows")["flows"]}
+
+
+SEND_LINEAR = """\
+import socket, struct, sys
+linear, frame = int(sys.argv[1]), bytes.fromhex(sys.argv[2])
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
+    raw.setsockopt(263, 15, 1)  # SOL_PACKET, PACKET_VNET_HDR
+    raw.bind(("eth0", 0))
+    raw.send(struct.pack("<BBHHHH", 0, 0, linear, 0, 0, 0) + frame)
+"""
+
+
+def send_linear(end: End, frame: bytes, linear: int) -> None:
+    """Send a frame of which only the first bytes are in the socket buffer's linear part."""
+    end.namespace.run(sys.executable, "-c", SEND_LINEAR, str(linear), frame.hex())
+
+
+def test_headers_behind_the_linear_part(cli: Cli, veth: Veth) -> None:
+    veth.mtu(9000)
+    cli.attach(veth.right, "--tunnels", "inner")
+    inside = ethernet(ipv4(udp(bytes(5000), CLIENT, SERVER), CLIENT, SERVER, UDP))
+    near, far = Endpoint("192.0.2.1", 50000), Endpoint("192.0.2.2", 4789)
+    frame = ethernet(ipv4(udp(vxlan(inside, 42), near, far), near, far, UDP))
+    for linear in (42, 60, 92):
+        send_linear(veth.left, frame, linear)
+    options = [options_header(DESTINATION, 144)] * 2
+    datagram = udp(bytes(5000), CLIENT6, SERVER6)
+    packet = ipv6(datagram, CLIENT6, SERVER6, UDP, extensions=options)
+    send_linear(veth.left, ethernet(packet, ETHERTYPE_IPV6), 54)
+    found = {flow["src"]: flow for flow in cli.json("flows")["flows"]}
+    assert found.keys() == {CLIENT.address, CLIENT6.address}
+    assert found[CLIENT.address]["packets"] == [3, 0]
+    assert found[CLIENT6.address]["dport"] == SERVER6.port

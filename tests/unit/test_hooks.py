@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which hooks an interface gets."""
 
+import dataclasses
+
 import pytest
 
+from xdpprobe.attach import attach_notes
 from xdpprobe.errors import UsageError
 from xdpprobe.hooks import Hook, choose, hooks_of
 from xdpprobe.netdev import Interface
@@ -76,3 +79,10 @@ def test_bits_are_those_of_slot_info() -> None:
     assert [hook.bit for hook in Hook] == [1, 2, 4]
     assert hooks_of(5) == (XDP, OUT)
     assert hooks_of(0) == ()
+
+
+def test_a_user_is_told_of_tags_that_native_xdp_does_not_see() -> None:
+    tagged = dataclasses.replace(interface(), rx_vlan=True)
+    (note,) = attach_notes(choose(tagged, "auto", None, "both"), tagged)
+    assert "ethtool -K eth0 rxvlan off" in note
+    assert attach_notes(choose(tagged, "tc", None, "both"), tagged) == ()

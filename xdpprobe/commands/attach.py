@@ -88,8 +88,8 @@ def run(args: argparse.Namespace) -> int:
     )
     for done in outcome.attached:
         print(f"{done.interface}: {done.hooks}, {done.why}")
-        if done.merged:
-            print(f"{done.interface}: counts are of merged packets (GRO), as skb mode sees them")
+        for note in done.notes:
+            print(f"{done.interface}: {note}")
     size = memory.megabytes(memory.total(outcome.memory))
     print(
         f"tables: {outcome.settings.flows} flows, {outcome.settings.names} names, "
