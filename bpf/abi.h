@@ -140,7 +140,8 @@ enum age { AGE_SLACK = 1 << 16 };
 
 /*
  * A flow: two array elements at the same index. Endpoint 0 is the one whose
- * (address, port) compares lower; direction d is what endpoint d sent.
+ * (address, port) compares lower, word by word as they lie in memory; direction
+ * d is what endpoint d sent.
  * Hot: all that an established flow's packet touches, one cache line.
  */
 struct flow_hot {
@@ -264,10 +265,8 @@ struct flow_record {
 /* Replay: what BPF_PROG_TEST_RUN cannot say of a captured packet. */
 struct replay_value {
 	__u64 time_ns;	   /* capture time */
-	__u32 wire_length; /* original length */
-	__u32 synthetic;   /* bytes of made-up link header, not counted */
+	__u32 wire_length; /* original length, without a made-up link header */
 	__u32 flow_index;  /* answer: element of the flow table + 1, or 0 */
-	__u32 reserved;
 };
 
 /* Filled by the program clock_read, which is only ever test-run. */
@@ -327,7 +326,7 @@ _Static_assert(sizeof(struct retired_value) == 40, "abi");
 _Static_assert(sizeof(struct name_key) == 68, "abi");
 _Static_assert(sizeof(struct name_rule) == 8, "abi");
 _Static_assert(sizeof(struct flow_record) == 424, "abi");
-_Static_assert(sizeof(struct replay_value) == 24, "abi");
+_Static_assert(sizeof(struct replay_value) == 16, "abi");
 _Static_assert(sizeof(struct slot_info) == 112, "abi");
 _Static_assert(sizeof(struct label_info) == 64, "abi");
 _Static_assert(sizeof(struct probe_info) == 112, "abi");

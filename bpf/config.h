@@ -47,7 +47,7 @@ const volatile __u16 l4_protocol[256] = {};
  * flows without room; 5 would leave 0.15 %. */
 #define SET_COMFORT 4
 
-/* More packets than this one-sided make a flow established. */
+/* More packets than this make a flow established that nobody has answered. */
 #define ESTABLISHED_PACKETS 8
 
 #endif /* XDPPROBE_CONFIG_H */
