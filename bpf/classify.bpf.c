@@ -3,9 +3,11 @@
  * The pipeline: parse, find the flow, count, track, inspect. Entry points for
  * XDP, tc ingress and tc egress, and the stages behind them.
  */
+#include "assemble.h"
 #include "fragment.h"
 #include "inspect.h"
 #include "tunnel.h"
+#include "wire.h"
 
 /* Headers to pull into the linear part where they are not there (tc). */
 #define PULL_MAX 1024
@@ -20,82 +22,6 @@ static __always_inline __u32 clock_now(void)
 		return (__u32)bpf_jiffies64();
 	r = bpf_map_lookup_elem(&replay, &zero);
 	return r ? r->time_ns / 1000000 : 0;
-}
-
-/* One frame for the wire, until GSO says otherwise: a VLAN tag that the kernel
- * took out counts as the four bytes that it was. */
-static __always_inline void wire_frame(void *ctx, enum hook hook,
-				       struct wire *w, __u32 length)
-{
-	__u32 zero = 0;
-	struct replay_value *r;
-
-	w->packets = 1;
-	w->bytes = length + (ctx_vlan(ctx, hook) ? 4 : 0);
-	if (!replaying)
-		return;
-	r = bpf_map_lookup_elem(&replay, &zero);
-	if (r)
-		w->bytes = r->wire_length;
-}
-
-/* Where the payload of what a tunnel carries begins, 0 where that cannot be
- * told: an aggregate is cut inside of its tunnel. Global: verified once. */
-__noinline int tc_inside(struct __sk_buff *ctx)
-{
-	struct scratch *s = scratch_get();
-	struct packet *q;
-	struct cursor c;
-
-	if (!s)
-		return 0;
-	opaque(s);
-	q = &s->inside;
-	q->offset = s->packet.offset;
-	q->l4 = s->packet.l4;
-	q->vlan = 0;
-	q->first_fragment = q->later_fragment = 0;
-	if (!tunnel_enter(ctx, HOOK_TC, q) ||
-	    parse_inside(ctx, HOOK_TC, q, ctx->len) != PARSED ||
-	    !cursor_settle(ctx, HOOK_TC, &c, q) ||
-	    parse_transport(&c, q, ctx->len) != PARSED)
-		return 0;
-	return q->payload_offset;
-}
-
-/* SCTP's aggregates are lists of segments of any size (linux/skbuff.h). */
-#define GSO_BY_FRAGS 0xffff
-
-/* An aggregate is as many packets as its payload has segments, each with the
- * headers. */
-static __always_inline void wire_segments(void *ctx, enum hook hook,
-					  const struct packet *p,
-					  struct wire *w, __u32 length)
-{
-	struct __sk_buff *skb = ctx;
-	__u32 size, segments, headers = p->payload_offset;
-	int inside;
-
-	if (hook == HOOK_XDP)
-		return;
-	size = skb->gso_size;
-	if (!size)
-		return;
-	if (!tunnels && p->l4 != IPPROTO_TCP) {
-		inside = tc_inside(skb);
-		if (inside > 0)
-			headers = inside;
-	}
-	if (length <= headers)
-		return;
-	segments = (length - headers + size - 1) / size;
-	if (size == GSO_BY_FRAGS)
-		segments = skb->gso_segs;
-	if (segments < 2)
-		return;
-	w->packets = segments;
-	w->bytes += (segments - 1) * (w->bytes - length + headers);
-	count_many(INFO_GSO, 1, w->bytes);
 }
 
 /* Parse into scratch.packet; at tc, headers that lie behind the linear part are

@@ -7,10 +7,8 @@
 
 #include "flow.h"
 
-/* How long a datagram's fragments may take, in owner time-outs of 5 seconds:
- * after that another datagram may have its identification. */
-#define FRAGMENT_PATIENCE 6
-
+/* The first fragment of a datagram leaves its ports for the later ones; not for
+ * long, since another datagram may get its identification. */
 static __always_inline int parse_fragment(struct packet *p, __u32 now)
 {
 	struct fragment_key key = {
@@ -36,8 +34,7 @@ static __always_inline int parse_fragment(struct packet *p, __u32 now)
 		return PARSED;
 	}
 	known = bpf_map_lookup_elem(&fragments, &key);
-	if (!known ||
-	    age_of(now, known->seen) > FRAGMENT_PATIENCE * owner_timeout)
+	if (!known || age_of(now, known->seen) > fragment_timeout)
 		return REASON_FRAGMENT;
 	p->source_port = known->source;
 	p->destination_port = known->destination;

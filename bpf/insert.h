@@ -235,24 +235,27 @@ static __always_inline void flow_bear(struct scratch *s, struct flow_hot *f,
 }
 
 /*
- * Does a SYN begin a new connection with the old one's addresses and ports? On a
- * closed flow; and with a sequence number of its own also where a FIN was seen
- * (of a connection whose other direction goes another way), or nothing for some
- * time. Else it may be forged, and would make the flow lose its name.
+ * Does the packet begin a new connection with the old one's addresses and ports?
+ * On a closed flow a SYN does; one with a sequence number of its own also where a
+ * FIN was seen (of a connection whose other direction goes another way), or
+ * nothing for some time. Else it may be forged, and would make the flow lose its
+ * name.
  */
 static __always_inline bool syn_renews(const struct flow_hot *f,
-				       const struct flow_cold *c,
 				       const struct packet *p,
 				       const struct place *at)
 {
 	__u32 d = at->direction & 1;
 	bool ack = p->tcp_flags & TCP_ACK;
+	struct flow_cold *c;
 
-	if (replaying || !c)
+	if (replaying || p->l4 != IPPROTO_TCP || !(p->tcp_flags & TCP_SYN))
 		return false;
 	if (f->state == FLOW_CLOSED && !ack)
 		return true;
-	if (f->flags & (__u32)FLOW_ISN_0 << d && c->isn[d] == p->sequence)
+	c = cold_at(place_index(at));
+	if (!c ||
+	    (f->flags & (__u32)FLOW_ISN_0 << d && c->isn[d] == p->sequence))
 		return false;
 	if (ack)
 		return f->state == FLOW_CLOSED;
@@ -262,15 +265,12 @@ static __always_inline bool syn_renews(const struct flow_hot *f,
 
 /* Under the lock: another CPU may have renewed the flow just now. */
 static __always_inline bool flow_over(const struct flow_hot *f,
-				      const struct flow_cold *c,
 				      const struct packet *p,
 				      const struct place *at)
 {
-	if (f->state == FLOW_CLOSED ||
-	    flow_age(f, at->now) > flow_idle_limit(f))
-		return true;
-	return p->l4 == IPPROTO_TCP && p->tcp_flags & TCP_SYN &&
-	       syn_renews(f, c, p, at);
+	return f->state == FLOW_CLOSED ||
+	       flow_age(f, at->now) > flow_idle_limit(f) ||
+	       syn_renews(f, p, at);
 }
 
 /* Begin to fetch what a birth at home will write, while the set is fetched. */
@@ -320,8 +320,7 @@ __noinline int flow_insert(__u32 renew)
 	f = flow_at(place_index(at));
 	c = cold_at(place_index(at));
 	if (class >= 0 && f && c &&
-	    (class != CLASS_FOUND ||
-	     (renew && flow_over(f, c, &s->packet, at)))) {
+	    (class != CLASS_FOUND || (renew && flow_over(f, &s->packet, at)))) {
 		if (active) {
 			s->record.hot = *f;
 			s->record.cold = *c;

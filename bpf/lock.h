@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The flow table's locks, one a stripe of sets. Not bpf_spin_lock: switching
- * interrupts off and on, and the calls, would be a third of what a new flow
- * costs (docs/design/table-lock.md).
+ * Locks that are a word of a map's value: the flow table's, one a stripe of sets,
+ * and those of unfinished hellos. Not bpf_spin_lock: switching interrupts off
+ * and on, and the calls, would be a third of what a new flow costs
+ * (docs/design/table-lock.md).
  */
 #ifndef XDPPROBE_LOCK_H
 #define XDPPROBE_LOCK_H
@@ -18,44 +19,55 @@
  * holds it may be a virtual one that is not running. */
 #define LOCK_TRIES (1 << 20)
 
-struct lock_wait {
-	struct stripe *guard;
-	__u32 taken;
+struct word_wait {
+	__u32 *held;
+	__u64 taken;
 };
 
-static long lock_try(__u64 i, struct lock_wait *w)
+static long word_try(__u64 i, struct word_wait *w)
 {
-	volatile __u32 *held = &w->guard->held;
-
-	if (!*held)
-		w->taken = !__sync_lock_test_and_set(&w->guard->held, 1);
+	if (!*(volatile __u32 *)w->held)
+		w->taken = !__sync_lock_test_and_set(w->held, 1);
 	return w->taken;
+}
+
+/* Take a lock that is a word of a map's value. False: another CPU does not let it
+ * go. */
+static __always_inline bool word_take(__u32 *held)
+{
+	struct word_wait wait = { .held = held };
+
+	if (!__sync_lock_test_and_set(held, 1))
+		return true;
+	bpf_loop(LOCK_TRIES, word_try, &wait, 0);
+	return wait.taken;
+}
+
+/* A plain store releases the lock where the machine keeps stores in order; it
+ * does not wait for cache lines that are still on their way. */
+static __always_inline void word_release(__u32 *held)
+{
+	asm volatile("" : : : "memory");
+	if (weak_memory)
+		__sync_lock_test_and_set(held, 0);
+	else
+		*(volatile __u32 *)held = 0;
 }
 
 /* The lock of a stripe, or NULL if another CPU does not let it go. */
 static __always_inline struct stripe *lock_take(__u32 stripe)
 {
 	struct stripe *guard = bpf_map_lookup_elem(&flow_lock, &stripe);
-	struct lock_wait wait = { .guard = guard };
 
 	if (!guard)
 		return NULL;
 	opaque(guard);
-	if (!__sync_lock_test_and_set(&guard->held, 1))
-		return guard;
-	bpf_loop(LOCK_TRIES, lock_try, &wait, 0);
-	return wait.taken ? guard : NULL;
+	return word_take(&guard->held) ? guard : NULL;
 }
 
-/* A plain store releases the lock where the machine keeps stores in order; it
- * does not wait for cache lines that are still on their way. */
 static __always_inline void lock_release(struct stripe *guard)
 {
-	asm volatile("" : : : "memory");
-	if (weak_memory)
-		__sync_lock_test_and_set(&guard->held, 0);
-	else
-		*(volatile __u32 *)&guard->held = 0;
+	word_release(&guard->held);
 }
 
 #endif /* XDPPROBE_LOCK_H */

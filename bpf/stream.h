@@ -11,10 +11,10 @@
 
 #include "flow.h"
 #include "http.h"
+#include "lock.h"
 
 #define HELLO_WAYS 4
 #define HELLO_PATIENCE 8 /* this part of the time-out, where slots are short */
-#define HELLO_SPINS (1 << 15) /* tries to get a slot that another CPU holds */
 
 /* What may be spent on one hello, in units of some 40 ns: reading 64 bytes, or
  * taking a record off. A sender who wants to be dear gets no further. */
@@ -35,34 +35,14 @@ static __always_inline __u64 byte_mask(__u64 bits)
 	return (high >> 7) * 0xff;
 }
 
-struct hello_spin {
-	struct hello_slot *h;
-	__u64 taken;
-};
-
-static long hello_try(__u32 i, struct hello_spin *spin)
-{
-	volatile __u32 *busy = &spin->h->busy;
-
-	if (!*busy)
-		spin->taken =
-			!__sync_val_compare_and_swap(&spin->h->busy, 0, 1);
-	return spin->taken;
-}
-
 static __always_inline bool hello_lock(struct hello_slot *h)
 {
-	struct hello_spin spin = { .h = h };
-
-	if (!__sync_val_compare_and_swap(&h->busy, 0, 1))
-		return true;
-	bpf_loop(HELLO_SPINS, hello_try, &spin, 0);
-	return spin.taken;
+	return word_take(&h->busy);
 }
 
 static __always_inline void hello_unlock(struct hello_slot *h)
 {
-	__sync_lock_test_and_set(&h->busy, 0);
+	word_release(&h->busy);
 }
 
 /* Clear CLEAR_STEP words a call: a call by bpf_loop costs as much as eight. */
@@ -97,7 +77,8 @@ static __always_inline struct hello_slot *hello_way(__u64 owner, __u32 i)
 
 /* How willingly a slot is given up; 0: not at all. Anybody can send a SYN and
  * the start of a hello under false addresses, but gets no answer to them: such
- * hellos give way to those of flows that were answered. */
+ * hellos give way to those of flows that were answered, and then those do that
+ * take longer than a real one. */
 static __always_inline __u32 hello_rank(const struct hello_slot *h, __u32 now,
 					bool answered)
 {
@@ -289,7 +270,6 @@ static long shift_block(__u32 i, struct shift *s)
 	opaque(to);
 	for (int w = 7; w >= 0; w--) {
 		__u32 from = block * STREAM_BLOCK + w * 8 - s->by;
-
 		__u32 below = 0 - from;
 
 		opaque(from);

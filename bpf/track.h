@@ -226,8 +226,7 @@ static __always_inline struct flow_hot *flow_of(const struct packet *p,
 	*why = REASON_NO_MAP;
 	if (!f)
 		return flow_make(at, false, why);
-	if (p->tcp_flags & TCP_SYN && p->l4 == IPPROTO_TCP &&
-	    syn_renews(f, cold_at(place_index(at)), p, at))
+	if (syn_renews(f, p, at))
 		return flow_make(at, true, why);
 	if (age_of(at->now, f->seen[at->direction & 1]) > idle_least &&
 	    flow_age(f, at->now) > flow_idle_limit(f))

@@ -119,17 +119,17 @@ static __always_inline __u64 rank_of(const struct flow_hot *f, __u32 turn,
 	       (RANK_TURN - turn);
 }
 
-static __always_inline void set_survey(const struct flow_set *set, __u64 tag,
-				       __u32 now, struct survey *out)
+static __always_inline void set_survey(const struct flow_set *set,
+				       const struct place *at,
+				       const struct limits *limits,
+				       struct survey *out)
 {
-	struct limits limits = limits_read();
-
 	out->best = 0;
 	out->live = FLOW_WAYS;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < FLOW_WAYS; i++) {
-		__u32 way = (home_way(tag) + i) & (FLOW_WAYS - 1);
-		__u64 rank = rank_of(&set->way[way], i, now, &limits);
+		__u32 way = (home_way(at->tag) + i) & (FLOW_WAYS - 1);
+		__u64 rank = rank_of(&set->way[way], i, at->now, limits);
 		__s64 less = out->best - rank;
 
 		out->best -= less & sign_mask(less);
@@ -160,17 +160,18 @@ static __always_inline bool prefer_second(const struct survey *a,
  * The second set is not asked while the first one has room to spare. `stay`:
  * where `at` stands now is as good as any unestablished flow's slot. */
 static __always_inline int slot_survey(const struct flow_set *first,
-				       struct place *at, bool stay)
+				       struct place *at,
+				       const struct limits *limits, bool stay)
 {
 	struct flow_set *second;
 	struct survey a, b;
 
-	set_survey(first, at->tag, at->now, &a);
+	set_survey(first, at, limits, &a);
 	if (a.live >= SET_COMFORT) {
 		second = bpf_map_lookup_elem(&flow_hot, &at->secondary);
 		if (!second)
 			return -1;
-		set_survey(second, at->tag, at->now, &b);
+		set_survey(second, at, limits, &b);
 		if (prefer_second(&a, &b, stay)) {
 			at->set = at->secondary;
 			a = b;
@@ -217,7 +218,7 @@ __noinline int slot_choose(void)
 	crowded = class == CLASS_UNSURE && f->flags & FLOW_CROWDED;
 	if (crowded && at->tag >> 32 & (CROWDED_LOOKS - 1))
 		return class;
-	return slot_survey(first, at, crowded);
+	return slot_survey(first, at, &limits, crowded);
 }
 
 #endif /* XDPPROBE_VICTIM_H */

@@ -16,7 +16,7 @@ from xdpprobe import detach, kernel, netdev, netns, privileges
 from xdpprobe.abi import Abi, load_abi
 from xdpprobe.catalogue import Catalogue
 from xdpprobe.errors import StateError, UsageError
-from xdpprobe.hooks import Plan, choose
+from xdpprobe.hooks import Plan, choose, plan_notes
 from xdpprobe.instance import Instance, Slot
 from xdpprobe.memory import MapMemory
 from xdpprobe.netdev import Interface
@@ -37,19 +37,6 @@ class Attached:
     why: str
     updated: bool
     notes: tuple[str, ...]
-
-
-def attach_notes(plan: Plan, interface: Interface) -> tuple[str, ...]:
-    """What a user of that plan should know about its counts."""
-    notes = []
-    if plan.mode == "skb":
-        notes.append("counts are of merged packets (GRO), as skb mode sees them")
-    if plan.mode == "native" and interface.rx_vlan and not interface.kind:
-        notes.append(
-            "the hardware takes VLAN tags out before XDP sees them, so that a VLAN's flows are"
-            f" counted in halves; `ethtool -K {interface.name} rxvlan off` mends it"
-        )
-    return tuple(notes)
 
 
 @dataclass
@@ -256,7 +243,7 @@ class _Attach:
                 plan = placement.update(slot, interface)
             else:
                 plan = placement.create(interface, self._request.plan(interface))
-        notes = attach_notes(plan, interface)
+        notes = plan_notes(plan, interface)
         return Attached(interface.name, plan.text, plan.why, slot is not None, notes)
 
     def _outcome(self, instance: Instance, code: Code, attached: list[Attached]) -> Outcome:

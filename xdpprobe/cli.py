@@ -6,6 +6,7 @@ Only the one that is called is imported; a help text over all of them imports th
 """
 
 import argparse
+import errno
 import os
 import pkgutil
 import sys
@@ -123,6 +124,14 @@ def _harmless(message: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
 
 
+def _system_error(error: OSError) -> str:
+    """What the system refused where nothing more is known of it."""
+    if error.errno == errno.ENOSPC and error.filename is None:
+        return f"cannot write the output: {error.strerror}"
+    where = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or error}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script: returns the exit code."""
     try:
@@ -140,7 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except OSError as error:
-        print(f"xdpprobe: {_harmless(str(error))}; is there room for the output?", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        print(f"xdpprobe: {_harmless(_system_error(error))}", file=sys.stderr)
+        if error.errno == errno.ENOSPC:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ProbeError.exit_code
     return code

@@ -168,9 +168,8 @@ def _native(facts: netdev.Interface) -> list[Finding]:
     if facts.lro:
         text = "large receive offload is on, and native XDP cannot work with it"
         found.append(Finding(name, WARNING, text, f"ethtool -K {name} lro off"))
-    if facts.rx_vlan and not facts.kind:
-        text = "VLAN tags are taken out before XDP sees them: a VLAN's flows are counted in halves"
-        found.append(Finding(name, WARNING, text, f"ethtool -K {name} rxvlan off"))
+    if facts.hides_tags:
+        found.append(Finding(name, WARNING, hooks.TAGS_HIDDEN, hooks.show_tags(name)))
     if facts.mtu > _SINGLE_BUFFER_MTU:
         text = f"MTU {facts.mtu} needs a driver with multi-buffer XDP; else attach takes tc"
         found.append(Finding(name, WARNING, text, f"ip link set {name} mtu {_SINGLE_BUFFER_MTU}"))

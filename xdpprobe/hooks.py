@@ -10,6 +10,7 @@ from xdpprobe.netdev import ETHERNET, Interface
 HOOKS = ("auto", "xdp", "tc")
 MODES = ("native", "skb")
 DIRECTIONS = ("both", "ingress", "egress")
+TAGS_HIDDEN = "VLAN tags are taken out before XDP sees them: a VLAN's flows are counted in halves"
 MODE_NUMBERS = {"": 0, "native": 1, "skb": 2}  # slot_info.mode
 
 
@@ -87,6 +88,21 @@ def choose(interface: Interface, hook: str, mode: str | None, direction: str) ->
         f"driver {interface.driver or 'unknown'} has native XDP",
         _tc(direction, f"driver {interface.driver or 'unknown'} has no native XDP"),
     )
+
+
+def show_tags(name: str) -> str:
+    """The command that ends TAGS_HIDDEN."""
+    return f"ethtool -K {name} rxvlan off"
+
+
+def plan_notes(plan: Plan, interface: Interface) -> tuple[str, ...]:
+    """What a user of that plan should know about its counts."""
+    notes = []
+    if plan.mode == "skb":
+        notes.append("counts are of merged packets (GRO), as skb mode sees them")
+    if plan.mode == "native" and interface.hides_tags:
+        notes.append(f"{TAGS_HIDDEN}; `{show_tags(interface.name)}` mends it")
+    return tuple(notes)
 
 
 def _check(hook: str, mode: str | None, direction: str) -> None:

@@ -47,7 +47,12 @@ class Interface:
     state: str
     lro: bool
     xdp: tuple[int, ...]
-    rx_vlan: bool = False
+    rx_vlan: bool
+
+    @property
+    def hides_tags(self) -> bool:
+        """Whether native XDP does not see VLAN tags that are on the wire."""
+        return self.rx_vlan and not self.kind
 
     @property
     def raw_ip(self) -> bool:

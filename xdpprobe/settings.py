@@ -130,6 +130,7 @@ def constants(
         "active_timeout": round(settings.active * hz),
         "owner_timeout": 5 * hz,
         "hello_timeout": 2 * hz,
+        "fragment_timeout": 30 * hz,
         "privacy": PRIVACY.index(settings.privacy),
         "tunnels": TUNNELS.index(settings.tunnels),
         "l4_protocol": bytes(by_number),

@@ -214,9 +214,9 @@ def test_what_has_expired_goes_first(small: Plane) -> None:
     for _ in range(100):
         small.send(small.new_talk().tcp(b"", flags=SYN))
     gains = small.counted(before)
-    # Two or three: sets without a free way and without an expired flow, and crowded homes that
-    # are given up unseen. It would be near 45 if what has expired did not go first.
-    assert gains.get("LOSS_EVICTED_NEW", (0, 0))[0] <= 15
+    # One or two, five in 40 runs: crowded homes are given up unseen. Near 45 if what has expired
+    # did not go first.
+    assert gains.get("LOSS_EVICTED_NEW", (0, 0))[0] <= 8
     assert gains["INFO_EXPIRED"][0] > 0
 
 

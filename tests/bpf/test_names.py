@@ -12,6 +12,7 @@ from tests.packets import ACK, FIN, PSH, RST, SYN, UDP, Conversation
 from tests.reference.client_hello import parse_client_hello
 from tests.reference.dns import parse_message
 from tests.reference.http import parse_request
+from xdpprobe.loader import load_object
 
 NAME = b"www.Example.com"
 FOUND = "www.example.com"
@@ -112,6 +113,34 @@ def test_a_first_message(plane: Plane, case: Case, size: int) -> None:
 
 def answer(talk: Conversation, stream: bytes) -> list[bytes]:
     return talk.segments(stream, from_client=False)
+
+
+@pytest.mark.parametrize("length", [256, 300, 1000])
+def test_a_host_longer_than_a_name_can_be(plane: Plane, length: int) -> None:
+    before = plane.counters("LOSS_NAME_CHARS")
+    talk = plane.new_talk(80)
+    plane.send(*talk.handshake(), *talk.segments(REQUEST((b"long." * 200)[:length])))
+    flow = found(plane, talk)
+    assert (flow.name, flow.protocol) == (None, protocol(plane, "HTTP"))
+    assert plane.counted(before)["LOSS_NAME_CHARS"][0] == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (b"patient-1234.secret.corp1", "secret.corp1"),
+        (b"a.b.example.com", "example.com"),
+        (b"192.0.2.123", "192.0.2.123"),
+        (b"192.0.2.1:8080", "192.0.2.1"),
+        (b"[2001:db8::1]", "[2001:db8::1]"),
+    ],
+)
+def test_names_cut_to_their_domain(sent: bytes, kept: str) -> None:
+    with load_object({"privacy": 2}, flows=1024, programs=["xdp_entry"]) as loaded:
+        plane = Plane(loaded, "xdp")
+        talk = plane.new_talk(80)
+        plane.send(*talk.handshake(), *talk.segments(REQUEST(sent)))
+        assert found(plane, talk).name == kept
 
 
 DNS = messages.dns_query(NAME)

@@ -7,18 +7,7 @@ import pytest
 
 from tests.bpf.plane import Plane
 from tests.framecases import NO_FLOW, WITH_FLOW, Expected
-from tests.packets import (
-    CLIENT,
-    SERVER,
-    UDP,
-    Conversation,
-    Endpoint,
-    ethernet,
-    ipv4,
-    udp,
-    vlan,
-    vxlan,
-)
+from tests.packets import CLIENT, SERVER, UDP, ethernet, ipv4, udp, vlan
 from tests.reference.packet import Fragments
 
 # Its memory of first fragments grows with the data plane's: both last for the session.
@@ -85,40 +74,6 @@ def test_fragments_belong_to_the_flow_of_the_first(plane: Plane) -> None:
     assert sum(flow.packets) == len(pieces) == 3
     assert sum(flow.bytes) == sum(map(len, pieces))
     assert plane.counted(before) == {}
-
-
-def test_an_aggregate_counts_as_the_packets_on_the_wire(plane: Plane) -> None:
-    if plane.hook != "tc":
-        pytest.skip("XDP sees no aggregates of the kernel's own making")
-    talk = plane.new_talk()
-    payload = bytes(3400)
-    frame = talk.tcp(payload)
-    headers = len(frame) - len(payload)
-    context = bytearray(192)  # struct __sk_buff: gso_segs and gso_size
-    context[164:168] = (3).to_bytes(4, "little")
-    context[176:180] = (1448).to_bytes(4, "little")
-    plane.send(frame, context=bytes(context))
-    flow = plane.flow(talk)
-    assert flow is not None
-    assert sum(flow.packets) == 3
-    assert sum(flow.bytes) == len(payload) + 3 * headers
-
-
-def test_an_aggregate_in_a_tunnel_is_cut_inside_of_it(plane: Plane) -> None:
-    if plane.hook != "tc":
-        pytest.skip("XDP sees no aggregates of the kernel's own making")
-    outer = Conversation(Endpoint("203.0.113.1", 50000), Endpoint("203.0.113.2", 4789))
-    payload = bytes(2800)
-    frame = outer.udp(vxlan(Conversation().tcp(payload), 42))
-    headers = len(frame) - len(payload)
-    context = bytearray(192)
-    context[164:168] = (2).to_bytes(4, "little")
-    context[176:180] = (1400).to_bytes(4, "little")
-    plane.send(frame, context=bytes(context))
-    flow = plane.flow(outer, UDP)
-    assert flow is not None
-    assert sum(flow.packets) == 2
-    assert sum(flow.bytes) == len(payload) + 2 * headers
 
 
 def test_a_prime_number_of_packets_is_counted_exactly(plane: Plane) -> None:

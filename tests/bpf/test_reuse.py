@@ -123,7 +123,7 @@ def test_fragments_of_two_networks_with_the_same_addresses() -> None:
 
 
 def test_a_fragment_is_not_of_a_datagram_of_long_ago() -> None:
-    with load_object({"owner_timeout": 0}, flows=1024, programs=["xdp_entry"]) as loaded:
+    with load_object({"fragment_timeout": 0}, flows=1024, programs=["xdp_entry"]) as loaded:
         plane = Plane(loaded, "xdp")
         first, second = fragments(1111)
         plane.send(first)

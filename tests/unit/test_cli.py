@@ -83,6 +83,30 @@ def test_a_pipe_that_closes_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    "arguments", [("signatures", "list"), ("signatures", "list", "--json"), ("completion", "bash")]
+)
+def test_a_full_disk_behind_the_output_is_one_line(arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    message = "xdpprobe: cannot write the output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, message)
+
+
+def test_what_the_system_refuses_is_one_line_that_names_it() -> None:
+    path = "x" * 300
+    done = run("signatures", "check", path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"xdpprobe: {path}: File name too long\n"
+
+
 def test_interrupt_is_silent(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

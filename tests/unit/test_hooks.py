@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which hooks an interface gets."""
 
-import dataclasses
-
 import pytest
 
-from xdpprobe.attach import attach_notes
 from xdpprobe.errors import UsageError
-from xdpprobe.hooks import Hook, choose, hooks_of
+from xdpprobe.hooks import Hook, choose, hooks_of, plan_notes
 from xdpprobe.netdev import Interface
 
 XDP, IN, OUT = Hook.XDP, Hook.TC_INGRESS, Hook.TC_EGRESS
 
 
-def interface(kind: str = "", master: str = "", type: int = 1) -> Interface:
-    return Interface("eth0", 2, type, kind, master, "ixgbe", 1500, "up", False, ())
+def interface(kind: str = "", master: str = "", type: int = 1, rx_vlan: bool = False) -> Interface:
+    return Interface("eth0", 2, type, kind, master, "ixgbe", 1500, "up", False, (), rx_vlan)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +79,14 @@ def test_bits_are_those_of_slot_info() -> None:
 
 
 def test_a_user_is_told_of_tags_that_native_xdp_does_not_see() -> None:
-    tagged = dataclasses.replace(interface(), rx_vlan=True)
-    (note,) = attach_notes(choose(tagged, "auto", None, "both"), tagged)
+    hardware, device = interface(rx_vlan=True), interface("veth", rx_vlan=True)
+    (note,) = plan_notes(choose(hardware, "auto", None, "both"), hardware)
     assert "ethtool -K eth0 rxvlan off" in note
-    assert attach_notes(choose(tagged, "tc", None, "both"), tagged) == ()
+    assert plan_notes(choose(hardware, "tc", None, "both"), hardware) == ()
+    assert plan_notes(choose(device, "xdp", None, "both"), device) == ()
+    assert plan_notes(choose(interface(), "auto", None, "both"), interface()) == ()
+
+
+def test_a_user_is_told_of_merged_packets() -> None:
+    (note,) = plan_notes(choose(interface(), "xdp", "skb", "both"), interface())
+    assert "merged packets" in note

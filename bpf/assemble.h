@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Stage STREAM: a stream's beginning that one packet did not bring is put together
+ * in a slot (stream.h), and read again when that may say more.
+ */
+#ifndef XDPPROBE_ASSEMBLE_H
+#define XDPPROBE_ASSEMBLE_H
+
+#include "read.h"
+#include "stream.h"
+
+/* Claim a slot for the packet's direction, and let the flow know. Under the
+ * flow's lock, so that of two CPUs which meet a stream's first pieces the second
+ * one finds the slot of the first. Global: verified once. */
+__noinline int stream_open(struct scratch *s)
+{
+	__u32 both = FLOW_ANSWERED_0 | FLOW_ANSWERED_1, d, index;
+	struct hello_slot *h;
+	struct stripe *guard;
+	struct flow_cold *c;
+	struct flow_hot *f;
+	bool busy = false;
+	__u64 owner;
+
+	if (!s)
+		return 0;
+	index = s->work.index;
+	d = s->work.direction & 1;
+	owner = s->work.tag ^ d;
+	f = flow_at(index);
+	c = cold_at(index);
+	guard = lock_take((index / FLOW_WAYS) & lock_mask);
+	if (!guard) {
+		count(LOSS_HELLO_BUSY);
+		return 0;
+	}
+	if (f && c && f->tag == s->work.tag &&
+	    !(f->flags & (__u32)FLOW_PENDING_0 << d)) {
+		/* Left behind by an earlier connection between the same ports. */
+		h = hello_find(owner, &busy);
+		if (h)
+			hello_release(h);
+		h = hello_claim(owner, s->work.now, (f->flags & both) == both);
+		if (h) {
+			h->synced = (f->flags & (__u32)FLOW_ISN_0 << d) != 0;
+			h->base = h->synced ? c->isn[d] + 1 : s->work.sequence;
+			hello_unlock(h);
+			flow_mark(f, (__u32)(FLOW_PENDING_0 | FLOW_START_0)
+					     << d);
+		}
+	}
+	lock_release(guard);
+	return 1;
+}
+
+/* The slot for the packet's direction, locked; NULL where there is none. */
+static __always_inline struct hello_slot *stream_slot(struct scratch *s,
+						      struct flow_hot *f)
+{
+	__u32 d = s->work.direction & 1;
+	__u32 both = FLOW_ANSWERED_0 | FLOW_ANSWERED_1;
+	struct hello_slot *h = NULL;
+	bool busy = false;
+
+	if (!(f->flags & (__u32)FLOW_PENDING_0 << d))
+		stream_open(s);
+	if (f->flags & (__u32)FLOW_PENDING_0 << d) {
+		h = hello_find(s->work.tag ^ d, &busy);
+		if (!h && !busy) /* it was given up for another */
+			flow_unmark(f, (__u32)FLOW_PENDING_0 << d);
+	}
+	if (h)
+		h->answered = (f->flags & both) == both;
+	else
+		flow_mark(f, (__u32)FLOW_START_0 << d);
+	return h;
+}
+
+/* Could reading say more than it did? What is known of how much is missing tells
+ * of TLS; a field of HTTP is complete with its line. */
+static __always_inline bool stream_due(const struct hello_slot *h)
+{
+	if (h->contiguous >= h->due)
+		return true;
+	return byte_at(&h->data, 0) != TLS_HANDSHAKE &&
+	       byte_at(&h->data, h->contiguous - 1) == '\n';
+}
+
+/* Read what there is of the stream, if that may say more than before. */
+static __always_inline enum outcome
+stream_again(struct scratch *s, struct hello_slot *h, __u16 *answer)
+{
+	struct found at = {};
+	enum outcome result;
+
+	*answer = PROTOCOL_UNKNOWN;
+	if (!stream_due(h))
+		return OUTCOME_MORE;
+	result = stream_read(s, &h->data, h->contiguous, &at);
+	if (result == OUTCOME_OTHER)
+		*answer = answer_read(&h->data, h->contiguous);
+	h->work += WORK_READ + h->contiguous / STREAM_BLOCK + at.records;
+	h->due = h->contiguous + at.missing;
+	if (!at.missing)
+		h->due += h->contiguous / 16 + 1;
+	return result;
+}
+
+/* What a stream that is no longer put together turned out to be. True: a name
+ * is to be decided. */
+static __always_inline bool stream_end(struct scratch *s, enum outcome result,
+				       __u16 answer)
+{
+	if (result == OUTCOME_NAME) {
+		count(INFO_HELLO_JOINED);
+		return true;
+	}
+	if (result == OUTCOME_MORE)
+		count(LOSS_BUDGET);
+	if (result == OUTCOME_NAMELESS)
+		stream_nameless(s);
+	else
+		stream_answer(s, answer);
+	return false;
+}
+
+static __always_inline int stage_stream(void *ctx, enum hook hook)
+{
+	struct scratch *s = scratch_get();
+	enum outcome result = OUTCOME_MORE;
+	struct hello_slot *h;
+	struct flow_hot *f;
+	bool news = false;
+	__u16 answer = 0;
+	__u32 d;
+
+	if (!s)
+		return ctx_pass(hook);
+	d = s->work.direction & 1;
+	f = flow_at(s->work.index);
+	if (!f || f->tag != s->work.tag) {
+		count(LOSS_STALE_FLOW);
+		return ctx_pass(hook);
+	}
+	count(INFO_HELLO_PIECES);
+	s->work.protocol = PROTOCOL_UNKNOWN;
+	h = stream_slot(s, f);
+	if (!h) {
+		spend(f, d);
+		return ctx_pass(hook);
+	}
+	if (hello_merge(h, s, &news))
+		result = stream_again(s, h, &answer);
+	if (!news || result == OUTCOME_OTHER)
+		spend(f, d);
+	/* Where the start is not known for sure, it may yet come. */
+	if (result == OUTCOME_OTHER && !answer && !h->synced)
+		result = OUTCOME_MORE;
+	if (result == OUTCOME_MORE && h->contiguous < STREAM_MAX &&
+	    h->work < HELLO_WORK_MAX && f->spent[d] < inspect_budget) {
+		hello_unlock(h);
+		return ctx_pass(hook);
+	}
+	if (result == OUTCOME_MORE && hello_begun(&h->data, h->contiguous))
+		answer = PROTOCOL_TLS;
+	hello_release(h);
+	flow_unmark(f, (__u32)FLOW_PENDING_0 << d);
+	if (stream_end(s, result, answer)) {
+		ctx_tail_call(ctx, hook, STAGE_NAME);
+		count(LOSS_TAIL_CALL);
+	}
+	return ctx_pass(hook);
+}
+
+#endif /* XDPPROBE_ASSEMBLE_H */

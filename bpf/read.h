@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the first bytes of a stream or datagram say: each protocol is asked in
+ * turn. The same for one packet's payload and for what was put together.
+ */
+#ifndef XDPPROBE_READ_H
+#define XDPPROBE_READ_H
+
+#include "dns.h"
+#include "hello.h"
+#include "http.h"
+#include "verdict.h"
+
+#define SSH_BANNER_MIN 8
+
+static __always_inline void spend(struct flow_hot *f, __u32 direction)
+{
+	__u32 d = direction & 1;
+
+	if (f->spent[d] >= inspect_budget)
+		return;
+	if (++f->spent[d] == inspect_budget && !f->protocol)
+		count(LOSS_BUDGET);
+}
+
+/* Take the name found in `from` to scratch.name. */
+static __always_inline bool name_take(struct scratch *s, const void *from,
+				      const struct found *at)
+{
+	__u32 length = at->length;
+
+	if (at->offset > sizeof(struct joined_bytes) || !length ||
+	    length > NAME_MAX_LEN) {
+		count(LOSS_NAME_CHARS);
+		return false;
+	}
+	__builtin_memset(s->name, 0, sizeof(s->name));
+	opaque(length);
+	length &= NAME_MAX_LEN;
+	if (bpf_probe_read_kernel(s->name, length, from + at->offset))
+		return false;
+	s->work.name_length = length;
+	return true;
+}
+
+/* The protocol is known, a name is not (or not yet). */
+static __always_inline void protocol_only(struct scratch *s, __u16 protocol,
+					  __u8 final)
+{
+	struct flow_hot *f = flow_at(s->work.index);
+
+	if (f && f->protocol == protocol && !final)
+		return;
+	s->verdict = (struct verdict){
+		.protocol = protocol,
+		.protocol_method = METHOD_PATTERN,
+		.confidence = 100,
+		.final = final,
+	};
+	verdict_give();
+}
+
+/* The name of a DNS message at `at`. */
+static __always_inline enum outcome dns_read(struct scratch *s, struct bytes *m,
+					     __u32 at, __u32 end)
+{
+	__u16 protocol = dns_protocol(&s->work);
+	int length = 0;
+
+	if (!protocol || !dns_header(m, at, end))
+		return OUTCOME_OTHER;
+	__builtin_memset(s->name, 0, sizeof(s->name));
+	if (be16_at(m, at + 4))
+		length = dns_question(m, at + DNS_HEADER, end);
+	if (length < 0)
+		return OUTCOME_OTHER;
+	s->work.protocol = protocol;
+	s->work.method = METHOD_DNS;
+	s->work.name_length = length;
+	return length ? OUTCOME_NAME : OUTCOME_NAMELESS;
+}
+
+/* Over TCP a length of 2 bytes comes before the message (RFC 7766, 8). */
+static __always_inline enum outcome dns_stream(struct scratch *s,
+					       struct bytes *m, __u32 end)
+{
+	enum outcome result;
+
+	if (!dns_protocol(&s->work))
+		return OUTCOME_OTHER;
+	result = dns_read(s, m, 2, end);
+	if (result == OUTCOME_OTHER &&
+	    (end < 2 + DNS_HEADER ||
+	     (end < 2 + be16_at(m, 0) && dns_header(m, 2, end))))
+		return OUTCOME_MORE;
+	return result;
+}
+
+/* What the first bytes of a stream say; with OUTCOME_NAME, the name stands in
+ * scratch.name. */
+static __always_inline enum outcome
+stream_read(struct scratch *s, struct bytes *m, __u32 end, struct found *at)
+{
+	enum outcome result = dns_stream(s, m, end);
+	struct joined_bytes *to;
+	__u32 zero = 0;
+
+	if (result != OUTCOME_OTHER)
+		return result;
+	s->work.protocol = PROTOCOL_TLS;
+	s->work.method = METHOD_SNI;
+	result = hello_read(m, end, at);
+	if (result == OUTCOME_OTHER) {
+		s->work.protocol = PROTOCOL_HTTP;
+		s->work.method = METHOD_HTTP_HOST;
+		result = http_read(m, end, at);
+	}
+	if (result == OUTCOME_MALFORMED)
+		count(LOSS_HELLO_MALFORMED);
+	if (result != OUTCOME_NAME)
+		return result;
+	if (!at->in_joined)
+		return name_take(s, m, at) ? result : OUTCOME_NAMELESS;
+	to = bpf_map_lookup_elem(&joined, &zero);
+	return to && name_take(s, to, at) ? result : OUTCOME_NAMELESS;
+}
+
+/* Answers and banners, which need no name. */
+static __always_inline __u16 answer_read(const struct bytes *m, __u32 end)
+{
+	if (end >= SSH_BANNER_MIN && be32_at(m, 0) == FOUR('S', 'S', 'H', '-'))
+		return PROTOCOL_SSH;
+	if (hello_answers(m, end))
+		return PROTOCOL_TLS;
+	return http_answers(m, end) ? PROTOCOL_HTTP : PROTOCOL_UNKNOWN;
+}
+
+/* A stream that gives no name is of this protocol. Of TLS and DNS that was all;
+ * the server's end of an SSH or HTTP connection may come first. */
+static __always_inline void stream_nameless(struct scratch *s)
+{
+	protocol_only(s, s->work.protocol, s->work.protocol != PROTOCOL_HTTP);
+}
+
+static __always_inline void stream_answer(struct scratch *s, __u16 protocol)
+{
+	if (protocol)
+		protocol_only(s, protocol, protocol == PROTOCOL_SSH);
+}
+
+#endif /* XDPPROBE_READ_H */
