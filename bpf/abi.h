@@ -315,8 +315,8 @@ struct probe_info {
 	__u32 idle_established_ms;
 	__u32 idle_closed_ms;
 	__u32 active_ms;
-	__u32 tunnels; /* 0 flows are the tunnels, 1 what they carry */
-	__u32 reserved;
+	__u32 tunnels;	/* 0 flows are the tunnels, 1 what they carry */
+	__u32 suffixes; /* the name rules hold the public suffixes */
 };
 
 _Static_assert(sizeof(struct flow_hot) == 64, "one cache line");

@@ -35,7 +35,7 @@
 #define RANK_TURN (FLOW_WAYS - 1)
 
 #define CROWDED_LOOKS 64 /* a power of two */
-#define HOME_WALK 4	/* ways looked at before the whole set is */
+#define HOME_WALK 4	 /* ways looked at before the whole set is */
 
 /* The time limits of rank_of, read once. */
 struct limits {

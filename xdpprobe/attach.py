@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xdpprobe import catalogue as catalogues
-from xdpprobe import detach, kernel, netdev, netns, privileges
+from xdpprobe import detach, kernel, links, netdev, netns, privileges
 from xdpprobe.abi import Abi, load_abi
 from xdpprobe.catalogue import Catalogue
 from xdpprobe.errors import StateError, UsageError
@@ -26,6 +26,8 @@ from xdpprobe.running import Code, adopt, begin, shapes_fit
 from xdpprobe.settings import Settings
 from xdpprobe.tables import text
 from xdpprobe.version import VERSION
+
+_COMPANY = "another xdpprobe counts here too, perhaps under another --bpffs"
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,17 @@ class Attached:
 
 @dataclass
 class Outcome:
-    """What an attach did. rules: name rules in force. memory: kernel memory a map, bytes."""
+    """What an attach did.
+
+    rules: name rules in force. memory: kernel memory a map, bytes. erased: whether the server
+    names known so far were erased, for the sake of a stricter privacy.
+    """
 
     attached: list[Attached] = field(default_factory=list)
     settings: Settings = field(default_factory=Settings)
     rules: int = 0
     memory: list[MapMemory] = field(default_factory=list)
+    erased: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,8 +97,8 @@ def attach(
     "ingress" or "egress". netns_name: network namespace of the interfaces. options: fields of
     `Settings` that are to differ from the running probe's, or from the defaults. signatures:
     directories above the shipped one; None keeps those that a running probe of this version has.
-    path: another BPF object. committing: called when all is done but for the old code's removal;
-    from then on nothing is undone, whatever it raises itself excepted.
+    path: another BPF object. committing: called when the new code is in place, and what cannot be
+    undone comes next.
 
     Raises UsageError, PrivilegeError, StateError, DataError or KernelError; nothing has changed
     then.
@@ -149,7 +156,9 @@ class _Attach:
         with ExitStack() as closing:
             instance = closing.enter_context(Instance(self._pins, self._abi))
             kept, running = self._prune(instance, options)
-            updates = {i.index: slot for i in found for slot in running if self._same(slot, i)}
+            updates = {
+                i.index: slot for i in found for slot in running if self._same(instance, slot, i)
+            }
             for interface in found:
                 self._check(interface, updates.get(interface.index))
             stages = self._stages(found, updates)
@@ -165,17 +174,19 @@ class _Attach:
             attached = [
                 self._one(placement, interface, updates.get(interface.index)) for interface in found
             ]
-            before = instance.settings().privacy if kept else code.settings.privacy
-            # The settings first: the rules that `--privacy cut` needs follow from them.
-            code.record(instance)
+            before = instance.settings()
+            self._committing()
+            if kept:
+                # The settings first: the rules that `--privacy cut` needs follow from them.
+                code.record(instance, self._undo)
             if load:
                 instance.tables().load(self._catalogue)
-            if code.settings.privacy not in ("none", before):
-                instance.tables().forget_names()
-            self._committing()
             self._undo.pop_all()
+            erased = code.settings.privacy not in ("none", before.privacy)
+            if erased:
+                instance.tables().forget_names()
             placement.commit()
-            return self._outcome(instance, code, attached)
+            return self._outcome(instance, code, attached, erased)
 
     def _must_load(self, instance: Instance, code: Code, asked: bool) -> bool:
         """Whether tables that go on get this attach's signatures.
@@ -187,7 +198,7 @@ class _Attach:
         info = instance.tables().read("info")
         if asked or not info["loaded_ns"] or text(info["version"]) != VERSION:
             return True
-        if (code.settings.privacy == "cut") == (instance.settings().privacy == "cut"):
+        if code.settings.privacy != "cut" or info["suffixes"]:
             return False
         # The registered domains stand in the same table as the names of applications.
         if info["signatures"].tobytes() != self._catalogue.digest:
@@ -226,8 +237,16 @@ class _Attach:
                 plan = plan.fallback
         return {hook.stages for hook in hooks}
 
-    def _same(self, slot: Slot, interface: Interface) -> bool:
-        return slot.ifindex == interface.index and slot.netns == self._request.space.inode
+    def _same(self, instance: Instance, slot: Slot, interface: Interface) -> bool:
+        if slot.ifindex == interface.index and slot.netns == self._request.space.inode:
+            return True
+        # It may have been moved here from another namespace, with our programs on it.
+        with netns.entered(self._request.space):
+            return any(
+                links.program(instance.pins.slot(slot.number) / hook.link)
+                in links.programs(interface, hook)
+                for hook in slot.hooks
+            )
 
     def _check(self, interface: Interface, slot: Slot | None) -> None:
         if slot is not None and not self._request.fits(slot, interface):
@@ -243,9 +262,13 @@ class _Attach:
                 plan = placement.update(slot, interface)
             else:
                 plan = placement.create(interface, self._request.plan(interface))
-        notes = plan_notes(plan, interface)
+            notes = plan_notes(plan, interface)
+            if placement.has_company(interface, plan.hooks):
+                notes = (*notes, _COMPANY)
         return Attached(interface.name, plan.text, plan.why, slot is not None, notes)
 
-    def _outcome(self, instance: Instance, code: Code, attached: list[Attached]) -> Outcome:
+    def _outcome(
+        self, instance: Instance, code: Code, attached: list[Attached], erased: bool
+    ) -> Outcome:
         rules = int(instance.tables().read("info")["rules"])
-        return Outcome(attached, code.settings, rules, instance.memory())
+        return Outcome(attached, code.settings, rules, instance.memory(), erased)

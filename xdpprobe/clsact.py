@@ -7,6 +7,7 @@ Every call works in the namespace that is current. A filter is ours if it has ou
 import errno
 from typing import Any
 
+from xdpprobe import syscall
 from xdpprobe.errors import KernelError
 from xdpprobe.hooks import Hook
 
@@ -14,7 +15,7 @@ _CLSACT = 0xFFFF0000
 _PARENTS = {Hook.TC_INGRESS: 0xFFFFFFF2, Hook.TC_EGRESS: 0xFFFFFFF3}  # linux/pkt_sched.h
 _HANDLE = 0x7870  # of our filters, so that a replacement takes the place of what it replaces
 _FIRST = 1  # before others, whose verdict could end the packet's way
-_NAME = "xdpprobe"
+_NAME = "xdpprobe"  # and behind it the id of the program: pyroute2 does not read TCA_BPF_ID
 _ETH_P_ALL = 3
 
 
@@ -22,8 +23,17 @@ def _attributes(message: Any) -> dict[str, Any]:
     return dict(message.get("attrs", ())) if message else {}
 
 
-def ensure_qdisc(index: int) -> bool:
-    """Makes the interface's clsact qdisc; False when there was one."""
+def has_qdisc(index: int) -> bool:
+    """Whether the interface has a clsact qdisc, whoever made it."""
+    from pyroute2 import IPRoute
+
+    with IPRoute() as netlink:
+        found = netlink.get_qdiscs(index=index)
+        return any(_attributes(entry).get("TCA_KIND") == "clsact" for entry in found)
+
+
+def ensure_qdisc(index: int) -> None:
+    """Makes the interface's clsact qdisc, unless there is one."""
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
@@ -31,10 +41,8 @@ def ensure_qdisc(index: int) -> bool:
         try:
             netlink.tc("add", "clsact", index)
         except NetlinkError as error:
-            if error.code == errno.EEXIST:
-                return False
-            raise KernelError("cannot make the clsact qdisc", error.code) from error
-    return True
+            if error.code != errno.EEXIST:
+                raise KernelError("cannot make the clsact qdisc", error.code) from error
 
 
 def put(index: int, hook: Hook, program: int) -> None:
@@ -50,7 +58,7 @@ def put(index: int, hook: Hook, program: int) -> None:
                 index,
                 _HANDLE,
                 fd=program,
-                name=_NAME,
+                name=f"{_NAME}:{syscall.program_info(program).id}",
                 parent=_PARENTS[hook],
                 prio=_FIRST,
                 protocol=_ETH_P_ALL,
@@ -64,8 +72,8 @@ def put(index: int, hook: Hook, program: int) -> None:
             ) from error
 
 
-def present(index: int, hook: Hook) -> bool:
-    """Whether our filter is on the interface."""
+def program(index: int, hook: Hook) -> int:
+    """Id of the program of our filter on the interface, 0 where it is not there."""
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
@@ -73,11 +81,17 @@ def present(index: int, hook: Hook) -> bool:
         try:
             for entry in netlink.get_filters(index=index, parent=_PARENTS[hook]):
                 options = _attributes(_attributes(entry).get("TCA_OPTIONS"))
-                if entry["handle"] == _HANDLE and options.get("TCA_BPF_NAME") == _NAME:
-                    return True
+                name, _, number = str(options.get("TCA_BPF_NAME")).partition(":")
+                if entry["handle"] == _HANDLE and name == _NAME and number.isdecimal():
+                    return int(number)
         except NetlinkError:
             pass  # the interface is gone
-    return False
+    return 0
+
+
+def present(index: int, hook: Hook) -> bool:
+    """Whether our filter is on the interface."""
+    return program(index, hook) != 0
 
 
 def remove(index: int, hook: Hook) -> None:

@@ -4,6 +4,7 @@
 Links go with their pins. With the last interface the tables go too, and the totals in them.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,9 @@ def remove_slot(instance: Instance, slot: Slot) -> None:
         links.detach(pins.slot(slot.number) / hook.link)
     pins.remove(pins.slot(slot.number))
     tables = instance.tables()
-    tables.write("slots", tables.blank("slots"), slot.number)
+    record = tables.blank("slots")
+    record["since_ns"] = time.time_ns()  # since when it is free
+    tables.write("slots", record, slot.number)
 
 
 def _remove_filters(slot: Slot) -> None:
@@ -66,22 +69,21 @@ def _remove_filters(slot: Slot) -> None:
             clsact.remove_empty_qdisc(slot.ifindex)
 
 
-def _wanted(slots: list[Slot], names: Sequence[str], space: netns.Namespace) -> list[Slot]:
+def _wanted(slots: list[Slot], names: Sequence[str], netns_name: str | None) -> list[Slot]:
     """The slots of the interfaces named, by present or former name. Raises StateError."""
-    present: dict[str, int] = {}
-    with netns.entered(space):
-        for slot in slots:
-            facts = netdev.by_index(slot.ifindex) if slot.netns == space.inode else None
-            if facts is not None:
-                present[facts.name] = slot.ifindex
+    if netns_name is not None and _gone(slots, netns_name):
+        here, present = [slot for slot in slots if slot.netns_name == netns_name], {}
+    else:
+        space = netns.named(netns_name)
+        here = [slot for slot in slots if slot.netns == space.inode]
+        present = _present_names(here, space)
     found = []
     for name in dict.fromkeys(names):
-        here = [slot for slot in slots if slot.netns == space.inode]
         match = [s for s in here if s.ifindex == present.get(name)]
         match = match or [s for s in here if s.name == name]
         match = match or [s for s in slots if s.name == name and netns.find(s.netns, "") is None]
         if not match:
-            place = f" in namespace {space.name}" if space.name else ""
+            place = f" in namespace {netns_name}" if netns_name else ""
             attached = ", ".join(_full_name(slot) for slot in slots)
             raise StateError(
                 f"{name} is not attached{place}",
@@ -89,6 +91,17 @@ def _wanted(slots: list[Slot], names: Sequence[str], space: netns.Namespace) -> 
             )
         found += match
     return found
+
+
+def _gone(slots: list[Slot], netns_name: str) -> bool:
+    """Whether a namespace is remembered by slots alone."""
+    return any(s.netns_name == netns_name for s in slots) and not netns.exists(netns_name)
+
+
+def _present_names(slots: list[Slot], space: netns.Namespace) -> dict[str, int]:
+    with netns.entered(space):
+        found = (netdev.by_index(slot.ifindex) for slot in slots)
+        return {facts.name: facts.index for facts in found if facts is not None}
 
 
 def _full_name(slot: Slot) -> str:
@@ -126,12 +139,12 @@ def detach(
         raise UsageError("name the interfaces to detach, or --all", "`xdpprobe status` lists them")
     abi = load_abi(path)
     pins = Pins(bpffs, abi.hash)
-    space = netns.named(netns_name)
     done = Detached()
     with pins.lock():
         if pins.exists():
-            _detach_here(Instance(pins, abi), interfaces, everything, space, done)
+            _detach_here(Instance(pins, abi), interfaces, everything, netns_name, done)
         elif not everything:
+            netns.named(netns_name)  # that it is misspelt says more
             raise StateError("nothing is attached", "`xdpprobe status` shows what is")
         if everything:
             done.versions = [_remove_version(other, abi) for other in pins.other_versions()]
@@ -142,7 +155,7 @@ def _detach_here(
     instance: Instance,
     interfaces: Sequence[str],
     everything: bool,
-    space: netns.Namespace,
+    netns_name: str | None,
     done: Detached,
 ) -> None:
     with instance:
@@ -152,7 +165,7 @@ def _detach_here(
             if not everything:
                 raise
             slots = []  # half a probe: what is left of it goes with the directory
-        for slot in slots if everything else _wanted(slots, interfaces, space):
+        for slot in slots if everything else _wanted(slots, interfaces, netns_name):
             (done.interfaces if live(instance, slot) else done.gone).append(slot.name)
             remove_slot(instance, slot)
         if everything or not instance.slots():

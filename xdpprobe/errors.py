@@ -57,6 +57,6 @@ class KernelError(ProbeError):
     """The kernel refused a request; `code` is the (positive) errno, 0 where there is none."""
 
     def __init__(self, what: str, code: int = 0, hint: str = "") -> None:
-        reason = f": {os.strerror(code)} ({_errno.errorcode.get(code, code)})" if code else ""
-        super().__init__(what + reason, hint)
         self.code = code
+        self.reason = f"{os.strerror(code)} ({_errno.errorcode.get(code, code)})" if code else ""
+        super().__init__(f"{what}: {self.reason}" if code else what, hint)

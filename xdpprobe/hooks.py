@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which hooks of an interface the probe takes, and why; nothing is attached here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
-from xdpprobe.errors import UsageError
+from xdpprobe.errors import KernelError, UsageError
 from xdpprobe.netdev import ETHERNET, Interface
 
 HOOKS = ("auto", "xdp", "tc")
@@ -66,6 +66,11 @@ class Plan:
         mode = f" ({self.mode})" if self.mode else ""
         return " + ".join(h.text + (mode if h is Hook.XDP else "") for h in self.hooks)
 
+    def fallback_for(self, error: KernelError) -> "Plan":
+        """The fallback, with what the kernel said to this plan in its clause."""
+        assert self.fallback is not None
+        return replace(self.fallback, why=f"{self.fallback.why}: {error.reason}")
+
 
 def hooks_of(bits: int) -> tuple[Hook, ...]:
     """The hooks in slot_info.hook."""
@@ -86,7 +91,7 @@ def choose(interface: Interface, hook: str, mode: str | None, direction: str) ->
         direction,
         "native",
         f"driver {interface.driver or 'unknown'} has native XDP",
-        _tc(direction, f"driver {interface.driver or 'unknown'} has no native XDP"),
+        _tc(direction, f"driver {interface.driver or 'unknown'} refused native XDP"),
     )
 
 

@@ -65,6 +65,7 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_link_create": (c.c_int, [c.c_int, c.c_int, c.c_int, _POINTER]),
     "bpf_link_detach": (c.c_int, [c.c_int]),
     "bpf_link_update": (c.c_int, [c.c_int, c.c_int, _POINTER]),
+    "bpf_prog_query_opts": (c.c_int, [c.c_int, c.c_int, _POINTER]),
     "bpf_prog_test_run_opts": (c.c_int, [c.c_int, _POINTER]),
     "ring_buffer__new": (_POINTER, [c.c_int, _POINTER, _POINTER, _POINTER]),
     "ring_buffer__free": (None, [_POINTER]),

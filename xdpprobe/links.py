@@ -23,8 +23,20 @@ def use_clsact() -> bool:
     return kernel.version() < kernel.TCX_SINCE
 
 
-def refuse_foreign(interface: Interface) -> None:
-    """Raises StateError, naming the program, when somebody's XDP program is on the interface."""
+def by_clsact(hook: Hook) -> bool:
+    """Whether a hook's program becomes a clsact filter."""
+    return hook is not Hook.XDP and use_clsact()
+
+
+def refuse_foreign(interface: Interface, hook: Hook) -> None:
+    """Raises StateError when there is no room for a program, and names what is there."""
+    if hook is Hook.XDP:
+        _refuse_foreign_xdp(interface)
+    elif use_clsact():
+        _refuse_foreign_filter(interface, hook)
+
+
+def _refuse_foreign_xdp(interface: Interface) -> None:
     if not interface.xdp:
         return
     number = interface.xdp[0]
@@ -36,17 +48,21 @@ def refuse_foreign(interface: Interface) -> None:
     )
 
 
-def refuse_foreign_filter(interface: Interface, hook: Hook) -> None:
-    """Raises StateError when another probe's clsact filter is on the interface.
-
-    Filters stay when a bpffs is unmounted, so it may be one that nobody can detach any more.
-    """
-    if clsact.present(interface.index, hook):
+def _refuse_foreign_filter(interface: Interface, hook: Hook) -> None:
+    """Filters stay when a bpffs is unmounted: it may be one that nobody can detach any more."""
+    if clsact.program(interface.index, hook):
         direction = hook.value.removeprefix("tc_")
         raise StateError(
             f"{interface.name} has the tc filter of another xdpprobe (another --bpffs?)",
             f"detach that one, or: tc filter del dev {interface.name} {direction} pref 1",
         )
+
+
+def programs(interface: Interface, hook: Hook) -> list[int]:
+    """Ids of the programs on a hook: all of them, ours and others'; of tc those by TCX."""
+    if hook is Hook.XDP:
+        return list(interface.xdp)
+    return [] if use_clsact() else syscall.attached_programs(interface.index, _TCX[hook])
 
 
 def attach(interface: Interface, hook: Hook, mode: str, program: int, pin: Path) -> None:
@@ -99,6 +115,17 @@ def alive(pin: Path) -> bool:
         os.close(link)
 
 
+def program(pin: Path) -> int:
+    """Id of the program of a pinned link, 0 where none is pinned."""
+    link = pinned(pin)
+    if link is None:
+        return 0
+    try:
+        return syscall.link_info(link).program
+    finally:
+        os.close(link)
+
+
 def detach(pin: Path) -> None:
     """Takes a pinned link's program off and removes the pin; that there is none is fine.
 
@@ -112,13 +139,7 @@ def detach(pin: Path) -> None:
         pin.unlink(missing_ok=True)
 
 
-def attach_clsact(interface: Interface, hook: Hook, program: int) -> bool:
-    """Adds or replaces our filter; returns whether the qdisc had to be made."""
-    made = clsact.ensure_qdisc(interface.index)
-    try:
-        clsact.put(interface.index, hook, program)
-    except BaseException:
-        if made:
-            clsact.remove_empty_qdisc(interface.index)
-        raise
-    return made
+def attach_clsact(interface: Interface, hook: Hook, program: int) -> None:
+    """Adds or replaces our filter, and makes the qdisc for it where there is none."""
+    clsact.ensure_qdisc(interface.index)
+    clsact.put(interface.index, hook, program)

@@ -39,7 +39,7 @@ def named(name: str | None) -> Namespace:
     """
     if name is None:
         return own()
-    path = Path(name) if "/" in name else _NAMED / name
+    path = _path(name)
     try:
         return Namespace(path, path.stat().st_ino, name)
     except FileNotFoundError:
@@ -50,11 +50,20 @@ def named(name: str | None) -> Namespace:
         raise PrivilegeError(f"no permission for {path}", "run it as root") from None
 
 
+def exists(name: str) -> bool:
+    """Whether there is a namespace of that name or path."""
+    return _inode(_path(name)) != 0
+
+
+def _path(name: str) -> Path:
+    return Path(name) if "/" in name else _NAMED / name
+
+
 def find(inode: int, name: str) -> Namespace | None:
     """The namespace that has this inode now; None when it is gone or nobody keeps it open."""
     candidates = [_OWN]
     if name:
-        candidates.append(Path(name) if "/" in name else _NAMED / name)
+        candidates.append(_path(name))
     for path in candidates:
         if _inode(path) == inode:
             return Namespace(path, inode, name)

@@ -62,10 +62,11 @@ class Code:
             self.shared,
         )
 
-    def record(self, instance: Instance) -> None:
+    def record(self, instance: Instance, undo: ExitStack) -> None:
         """Writes the settings into `info`, where status and the next attach find them."""
         tables = instance.tables()
         info = tables.read("info")
+        undo.callback(tables.restore_settings, info.copy())
         set_text(info, "version", VERSION)
         info["since_ns"] = info["since_ns"] or time.time_ns()
         info["hz"] = self.hz
@@ -134,7 +135,7 @@ def begin(
                 syscall.pin(code.base.map_fd(name), pins.map(name))
         syscall.pin(code.base.program_fd("clock_read"), pins.clock)
         syscall.update(code.base.map_fd("seed"), 0, seed, "cannot write map seed")
-        code.record(instance)
+        code.record(instance, undo)
         instance.tables().load(catalogue)
     except BaseException:
         code.close()

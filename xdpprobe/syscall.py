@@ -51,6 +51,19 @@ class _LinkOptions(c.Structure):
     _fields_ = (("sz", c.c_size_t), ("flags", c.c_uint32), ("padding", c.c_uint32))
 
 
+class _QueryOptions(c.Structure):
+    """struct bpf_prog_query_opts of libbpf 1.1."""
+
+    _fields_ = (
+        ("sz", c.c_size_t),
+        ("query_flags", c.c_uint32),
+        ("attach_flags", c.c_uint32),
+        ("prog_ids", c.c_void_p),
+        ("prog_cnt", c.c_uint32),
+        ("prog_attach_flags", c.c_void_p),
+    )
+
+
 class _TestRun(c.Structure):
     """struct bpf_test_run_opts."""
 
@@ -302,6 +315,18 @@ def update_link(link: int, program: int, what: str) -> None:
 def detach_link(link: int) -> None:
     """Takes a link's program off at once; that its interface is gone is fine."""
     library().bpf_link_detach(link)
+
+
+def attached_programs(ifindex: int, kind: int) -> list[int]:
+    """Ids of the programs on one of an interface's TCX hooks, in the namespace that is current."""
+    room = 64  # BPF_MPROG_MAX of linux/bpf_mprog.h
+    numbers = (c.c_uint32 * room)()
+    options = _QueryOptions(
+        sz=c.sizeof(_QueryOptions), prog_ids=c.addressof(numbers), prog_cnt=room
+    )
+    result = library().bpf_prog_query_opts(ifindex, kind, c.byref(options))
+    check(result, "cannot ask which programs an interface has")
+    return list(numbers[: options.prog_cnt])
 
 
 def test_run(

@@ -97,9 +97,17 @@ class Tables:
         self._swap(entries)
         info["signatures"] = np.frombuffer(catalogue.digest, np.uint8)
         info["rules"] = len(entries)
+        info["suffixes"] = cut
         info["loaded_ns"] = time.time_ns()
         self.write("info", info)
         return len(entries)
+
+    def restore_settings(self, before: Array) -> None:
+        """Puts `info` back, but for what a load has written there."""
+        info = self.read("info")
+        for field in ("signatures", "rules", "suffixes", "loaded_ns"):
+            before[field] = info[field]
+        self.write("info", before)
 
     def forget_names(self) -> None:
         """Empties the table of server names; flows that had one are left without."""

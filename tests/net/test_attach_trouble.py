@@ -132,6 +132,55 @@ def test_totals_outlive_an_interface_that_comes_back(cli: Cli, veth: Veth) -> No
     assert cli.json("status")["since"] == since
 
 
+def test_interface_moves_to_another_namespace(cli: Cli, network: Network, veth: Veth) -> None:
+    """Its programs go with it; an attach there takes it for what it is."""
+    away = network.add("away")
+    for hook in ("tc", "xdp"):
+        cli.attach(veth.left, "--hook", hook)
+        veth.left.namespace.ip(f"link set eth0 netns {away.name}\n")
+        assert interfaces(cli)[veth.left.namespace.name]["state"] == "moved"
+        assert "updated in place" in cli("attach", "eth0", "--netns", away.name).stdout
+        assert interfaces(cli)[away.name]["state"] == "down"
+        away.ip("link set eth0 up\n")
+        before = interfaces(cli)[away.name]["packets"][0]
+        send(veth.right, COUNT)
+        assert interfaces(cli)[away.name]["packets"][0] >= before + COUNT
+        cli("detach", "eth0", "--netns", away.name)
+        assert empty(cli.bpffs)
+        away.ip(f"link set eth0 netns {veth.left.namespace.name}\n")
+
+
+def test_detach_from_a_namespace_that_is_gone(cli: Cli, network: Network, veth: Veth) -> None:
+    cli.attach(veth.right)
+    gone = network.add("gone")
+    gone.ip("link add eth0 type veth peer name eth1\n")
+    cli("attach", "eth0", "--netns", gone.name)
+    subprocess.run(["ip", "netns", "delete", gone.name], check=True, timeout=10)
+    assert "no network namespace" in refused(cli, "detach", "eth0", "--netns", "nowhere", code=2)
+    assert "is not attached" in refused(cli, "detach", "eth7", "--netns", gone.name)
+    assert "eth0: " in cli("detach", "eth0", "--netns", gone.name).stdout
+    assert list(interfaces(cli)) == [veth.right.namespace.name]
+
+
+def test_a_slot_is_taken_anew_as_late_as_can_be(cli: Cli, veth: Veth) -> None:
+    """Flows that remain in the table name their interface by its slot."""
+    cli.attach(veth.right)
+    pins = Pins(cli.bpffs, load_abi().hash)
+    taken = []
+    for _ in range(2):
+        cli.attach(veth.left)
+        taken += [slot for slot in pins.used_slots() if slot]
+        cli("detach", "eth0", "--netns", veth.left.namespace.name)
+    assert taken == [1, 2]
+
+
+def test_a_second_xdpprobe_at_tc_is_mentioned(cli: Cli, foreign: Cli, veth: Veth) -> None:
+    assert "another xdpprobe" not in cli.attach(veth.left).stdout
+    assert "eth0: another xdpprobe counts here too" in foreign.attach(veth.left).stdout
+    foreign("detach", "--all")
+    assert "another xdpprobe" not in cli.attach(veth.left).stdout
+
+
 def test_probe_of_another_version(cli: Cli, veth: Veth) -> None:
     cli.attach(veth.left)
     ours = cli.bpffs / "xdpprobe" / load_abi().hash

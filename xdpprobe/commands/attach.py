@@ -13,7 +13,8 @@ _DESCRIPTION = """\
 Attaches to interfaces and exits: counting and naming go on in the kernel without any process.
 Interfaces attached one after the other share one flow table. Attaching an interface again
 replaces the code without missing a packet; counters stay, and so do the signatures in force unless
---signatures is given or the probe was attached by another version of xdpprobe."""
+--signatures is given or the probe was attached by another version of xdpprobe. A stricter --privacy
+than before erases the server names known so far: their flows keep the application alone."""
 _EPILOG = """\
 examples:
   xdpprobe attach eth0                        native XDP + tc egress, or tc where that is better
@@ -90,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{done.interface}: {done.hooks}, {done.why}")
         for note in done.notes:
             print(f"{done.interface}: {note}")
+    if outcome.erased:
+        print(f"names: those known so far were erased, for --privacy {outcome.settings.privacy}")
     size = memory.megabytes(memory.total(outcome.memory))
     print(
         f"tables: {outcome.settings.flows} flows, {outcome.settings.names} names, "

@@ -133,7 +133,7 @@ def _kill(pid: int) -> None:
 
 
 def _mounts_below(path: Path) -> Iterator[Path]:
-    for line in Path("/proc/self/mounts").read_text().splitlines():
+    for line in Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines():
         mount = Path(line.split()[1])
         if mount.is_relative_to(path):
             yield mount

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attach and detach killed or interrupted at every step: nothing is lost, nothing half applied."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.net.conftest import Cli, End, Veth
+from tests.net.frames import send
+from tests.net.steps import KILLED
+from tests.net.test_attach import COUNT, empty, qdiscs
+from xdpprobe import public_suffix
+
+INTERRUPTED = 130
+MOST_STEPS = 60
+
+
+def broken_off(cli: Cli, step: int, how: str, tc: str, *command: str) -> int:
+    """Runs a command that breaks off before that step; its exit code."""
+    words = cli.argv(*command)[3:]  # without the interpreter and the module
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.net.steps", str(step), how, tc, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in (0, KILLED, INTERRUPTED), done.stderr
+    assert "Traceback" not in done.stderr
+    return done.returncode
+
+
+def whole_attach(cli: Cli, end: End) -> int:
+    """An attach by XDP and clsact that nothing disturbs; its exit code."""
+    words = ("attach", "--hook", "xdp", "--netns", end.namespace.name, end.interface)
+    return broken_off(cli, 0, "kill", "clsact", *words)
+
+
+def on_interface(end: End) -> tuple[list[str], bool]:
+    """Qdiscs, and whether an XDP program is there."""
+    return qdiscs(end), "xdp" in end.namespace.links()[end.interface]
+
+
+@pytest.mark.parametrize(
+    ("how", "tc", "hook"),
+    [("kill", "clsact", "xdp"), ("interrupt", "tcx", "tc")],
+)
+def test_first_attach(cli: Cli, veth: Veth, how: str, tc: str, hook: str) -> None:
+    clean = on_interface(veth.left)
+    command = ("attach", "--hook", hook, "--netns", veth.left.namespace.name, "eth0")
+    for step in range(1, MOST_STEPS):
+        code = broken_off(cli, step, how, tc, *command)
+        if how == "kill":
+            cli("detach", "--all")
+        elif code:
+            assert code == INTERRUPTED
+        if code or how == "kill":
+            assert on_interface(veth.left) == clean
+            assert empty(cli.bpffs)
+        if not code:
+            break
+    assert not code
+    assert step > 8
+
+
+def settled(cli: Cli, end: End) -> dict[str, Any]:
+    """What an update that was taken back must not have changed."""
+    status = cli.json("status")
+    found = {key: status[key] for key in ("interfaces", "settings", "signatures", "since")}
+    # Status tells where programs are pinned; this, which ones are attached.
+    found["xdp"] = end.namespace.links()[end.interface]["xdp"]["prog"]["id"]
+    shown = end.namespace.run("tc", "-j", "filter", "show", "dev", end.interface, "egress")
+    found["egress"] = [entry.get("options") for entry in json.loads(shown.stdout)]
+    return found
+
+
+@pytest.mark.skipif(not public_suffix.SYSTEM_LIST.exists(), reason="no public suffix list")
+def test_update_is_taken_back_whole(cli: Cli, veth: Veth) -> None:
+    name = veth.left.namespace.name
+    assert not whole_attach(cli, veth.left)
+    before = settled(cli, veth.left)
+    for step in range(1, MOST_STEPS):
+        command = ("attach", "--privacy", "cut", "--netns", name, "eth0")
+        if not broken_off(cli, step, "interrupt", "clsact", *command):
+            break
+        assert settled(cli, veth.left) == before
+    assert step > 6
+    assert cli.json("status")["settings"]["privacy"] == "cut"
+    send(veth.right, COUNT)
+    assert cli.json("status")["interfaces"][0]["packets"][0] == COUNT
+
+
+def test_after_a_killed_update_the_next_one_works(cli: Cli, veth: Veth) -> None:
+    clean = on_interface(veth.left)
+    command = ("attach", "--hook", "xdp", "--netns", veth.left.namespace.name, "eth0")
+    assert not whole_attach(cli, veth.left)
+    for step in range(1, MOST_STEPS):
+        before = cli.json("status")["interfaces"][0]["packets"][0]
+        code = broken_off(cli, step, "kill", "clsact", *command)
+        # Old or new, the code on the interface goes on, its stages and pins with it.
+        send(veth.right, COUNT)
+        (entry,) = cli.json("status")["interfaces"]
+        assert (entry["state"], entry["packets"][0]) == ("up", before + COUNT)
+        if not code:
+            break
+    assert step > 6
+    cli("detach", "--all")
+    assert on_interface(veth.left) == clean
+    assert empty(cli.bpffs)
+
+
+def test_a_killed_detach_can_be_repeated(cli: Cli, veth: Veth) -> None:
+    clean = on_interface(veth.left)
+    name = veth.left.namespace.name
+    for step in range(1, MOST_STEPS):
+        assert not whole_attach(cli, veth.left)
+        code = broken_off(cli, step, "kill", "clsact", "detach", "--netns", name, "eth0")
+        cli("detach", "--all")
+        assert on_interface(veth.left) == clean
+        assert empty(cli.bpffs)
+        if not code:
+            break
+    assert step > 3
