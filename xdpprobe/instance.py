@@ -11,7 +11,7 @@ import numpy.typing as npt
 from xdpprobe import memory, syscall
 from xdpprobe.abi import PROG_ARRAY, Abi
 from xdpprobe.errors import ProbeError, StateError
-from xdpprobe.hooks import Hook, hooks_of
+from xdpprobe.hooks import MODE_NUMBERS, Hook, hooks_of
 from xdpprobe.libbpf import possible_cpus
 from xdpprobe.memory import MapMemory
 from xdpprobe.pins import Pins, pinned
@@ -29,7 +29,7 @@ class Slot:
         self.ifindex = int(record["ifindex"])
         self.bits = int(record["hook"])
         self.hooks = hooks_of(self.bits)
-        self.mode = {1: "native", 2: "skb"}.get(int(record["mode"]), "")
+        self.mode = {number: mode for mode, number in MODE_NUMBERS.items()}[int(record["mode"])]
         self.since_ns = int(record["since_ns"])
         self.netns = int(record["netns"])
         self.name = text(record["name"])

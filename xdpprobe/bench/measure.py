@@ -20,7 +20,7 @@ _OPENING_PACKETS = 10
 # Of the table, at most: where new flows shall find room; and where flows shall stay.
 _LOAD, _STAY = 0.375, 0.4
 _FILLS = 6  # a full table's entries are mostly those of a flood (FLOW_CROWDED) after so many
-_CAPACITY_MIN = 16384  # below, flows have no second set to go to, and some would push out others
+_CAPACITY_MIN = 16384  # below, sets that are full by chance would push out flows that a row needs
 _ROUNDS_MIN = 3
 # Flows that no packet comes for stay what they are while a large table is filled: ticks, below
 # half of 32 bits, as ages are compared signed.
