@@ -5,7 +5,9 @@
 
 Terms side by side must all hold (`and` may stand between them); `or` binds weaker, `not` stronger;
 parentheses group. A value may list alternatives with commas, hold blanks in "double quotes", and,
-where text is compared, be a glob (* ? [...]) or a /regular expression/. Letter case does not count.
+where text is compared, be a glob (* ? [...]) or a /regular expression/ (as Python has them; found
+anywhere in the text; a filter that takes more than 3 s of CPU time is given up, with a message).
+Letter case does not count.
 
     app:      application, or the protocol where none is known (as `apps` shows them)
     cat:      category                  proto:    wire protocol (tls, quic...) or transport
@@ -32,6 +34,7 @@ import numpy as np
 
 from xdpprobe import filter_terms as terms
 from xdpprobe.errors import UsageError
+from xdpprobe.filter_limit import limited
 from xdpprobe.filter_terms import Columns, Term, Test
 from xdpprobe.flows import Indexes, Mask, live
 from xdpprobe.snapshot import Snapshot
@@ -98,9 +101,10 @@ class Filter:
                 raise _error(self.text, column, complaint, "`signatures list` has the names")
 
     def rows(self, snapshot: Snapshot) -> Indexes:
-        """Indexes of the flows it holds for."""
+        """Indexes of the flows it holds for; UsageError where it takes too long."""
         candidates = live(snapshot)
-        return candidates[self._root.mask(Columns(snapshot, candidates))]
+        with limited():
+            return candidates[self._root.mask(Columns(snapshot, candidates))]
 
     def mask(self, snapshot: Snapshot) -> Mask:
         """One truth value a table entry; entries that hold no complete flow are False."""

@@ -9,6 +9,7 @@ import difflib
 import fnmatch
 import ipaddress
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,13 +101,22 @@ class Term:
 def pattern(value: str, regex: bool) -> Callable[[str], bool]:
     """A text test: a regular expression found anywhere, or globs (commas between) of the whole."""
     if regex:
-        try:
-            compiled = re.compile(value, re.IGNORECASE)
-        except re.error as error:
-            raise ValueError(f"a regular expression ({error})") from None
+        compiled = _compiled(value)
         return lambda text: compiled.search(text) is not None
     globs = [re.compile(fnmatch.translate(part), re.IGNORECASE) for part in parts(value)]
     return lambda text: any(glob.match(text) for glob in globs)
+
+
+def _compiled(value: str) -> re.Pattern[str]:
+    try:
+        with warnings.catch_warnings():
+            # What a later Python may read otherwise means what this one makes of it.
+            warnings.simplefilter("ignore")
+            return re.compile(value, re.IGNORECASE)
+    except RecursionError:
+        raise ValueError("a regular expression with fewer groups in each other") from None
+    except (re.error, OverflowError) as error:
+        raise ValueError(f"a regular expression ({error})") from None
 
 
 def parts(value: str) -> list[str]:

@@ -5,7 +5,9 @@ import contextlib
 import fnmatch
 import ipaddress
 import re
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit import view_samples as samples
-from xdpprobe import flows
+from xdpprobe import filter_limit, flows
 from xdpprobe.errors import UsageError
 from xdpprobe.filter import KEYS, Filter
 from xdpprobe.filter_terms import INSIDE
@@ -253,6 +255,8 @@ def test_mask_is_false_where_no_flow_is() -> None:
         ("age>5parsec", 5, "a time such as 30"),
         ("dir:sideways", 5, "out, in, local or transit"),
         ("sni:/[/", 5, "a regular expression ("),
+        ("sni:/a{99999999999}/", 5, "a regular expression (the repetition number is too large)"),
+        (f"sni:/{'(' * 1000}a{')' * 1000}/", 5, "with fewer groups in each other"),
         ("sni:/abc", 5, "between slashes"),
         ('sni:"abc', 5, "between double quotes"),
         ("app:a,,b", 5, "a value after each comma"),
@@ -302,6 +306,38 @@ def test_limits() -> None:
     with pytest.raises(UsageError, match="at most 50 deep"):
         Filter("(" * 60 + "app:a" + ")" * 60)
     Filter("not " * 500 + "app:a")
+
+
+@pytest.mark.filterwarnings("error")
+def test_regular_expressions_warn_of_nothing() -> None:
+    Filter("sni:/[[a]/")
+
+
+# The first two try exponentially many ways, the third the sixth power of the length.
+@pytest.mark.parametrize("regex", ["(a+)+$", "(a|aa)*b", ".*.*.*.*.*.*x"])
+def test_endless_expressions_are_given_up(regex: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filter_limit, "SECONDS", 0.1)
+    snapshot = samples.small()
+    samples.put_name(snapshot, 1, 99, b"a" * 200 + b"!")
+    samples.put(snapshot, 40, name=99)
+    before = signal.getsignal(signal.SIGVTALRM)
+    with pytest.raises(UsageError, match=r"take more than 0\.1 s .*repeats inside of repeats"):
+        matching(f"sni:/{regex}/", snapshot)
+    assert matching("sni:/^a+!$/", snapshot) == [40]
+    assert signal.getsignal(signal.SIGVTALRM) == before
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+
+
+def test_other_threads_filter_too() -> None:
+    snapshot = samples.small()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(matching, "app:youtube", snapshot).result() == [3]
+
+
+def test_the_limit_is_documented() -> None:
+    from xdpprobe import filter as module
+
+    assert f"more than {filter_limit.SECONDS:g} s" in (module.__doc__ or "")
 
 
 def test_every_key_is_documented() -> None:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from tests.unit import view_samples as samples
-from xdpprobe import flows
+from xdpprobe import filter_limit, flows
 from xdpprobe.commands import top
 from xdpprobe.errors import StateError, UsageError
 from xdpprobe.filter import Filter
@@ -250,6 +250,36 @@ def test_a_wrong_filter_is_explained_and_not_applied() -> None:
     assert "no application is called 'yuotube' (near: youtube)" in lines[-1]
     assert app._state.filter == ""
     assert "? help" in press("slash", *"app:x", "enter", "escape")[0][-1]
+
+
+ENDLESS = "sni:/(.*)*(.*)*(.*)*!/"
+
+
+def test_a_filter_without_end_is_explained_and_not_applied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(filter_limit, "SECONDS", 0.1)
+    lines, app = press("slash", *"app:youtube", "enter", "slash", "ctrl+u", *ENDLESS, "enter")
+    assert "filter: its regular expressions take more than 0.1 s" in lines[-1]
+    assert app._state.filter == "app:youtube"
+    assert lines[3].startswith("youtube")
+    assert lines[4] == ""
+
+
+def test_a_filter_that_becomes_endless_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filter_limit, "SECONDS", 0.1)
+    source = Source()
+    app = TopApp(source, State(interval=60.0, filter=ENDLESS), Filter(ENDLESS))
+
+    async def run() -> list[str]:
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            return shown(app)
+
+    lines = asyncio.run(run())
+    assert "take more than 0.1 s" in lines[-1]
+    assert (app._state.filter, app._model.wanted) == ("", None)
+    assert lines[4] != ""
 
 
 def test_a_detached_probe_ends_the_view_with_its_error() -> None:

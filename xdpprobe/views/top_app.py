@@ -87,6 +87,9 @@ class TopApp(App[ProbeError | None]):
     def _tick(self) -> None:
         try:
             self._model.update(self._source)
+        except UsageError as error:
+            self._state.filter = ""
+            self._complain(error)
         except ProbeError as error:
             self._drawable = False
             self.exit(error)
@@ -197,9 +200,13 @@ class TopApp(App[ProbeError | None]):
             wanted = Filter(text) if text else None
             if wanted:
                 wanted.check(self._model.snapshot)
+            self._model.set_filter(wanted)
         except UsageError as error:
-            self._state.message = f"{error.what}; {error.hint.splitlines()[0]}"
+            self._complain(error)
         else:
             self._state.filter, self._state.message, self._state.first = text, "", 0
-            self._model.set_filter(wanted)
         self._close_filter()
+
+    def _complain(self, error: UsageError) -> None:
+        """Shows in one line what is wrong with the filter."""
+        self._state.message = f"{error.what}; {error.hint.splitlines()[0]}"

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from xdpprobe import flows
 from xdpprobe.aggregate import LabelTotals, label_totals
+from xdpprobe.errors import UsageError
 from xdpprobe.filter import Filter
 from xdpprobe.flows import Indexes, Mask
 from xdpprobe.grouping import Keys, address_keys, group_sums, groups, name_keys
@@ -114,7 +115,10 @@ class Model:
         self._new_losses = 0
 
     def update(self, source: Source) -> None:
-        """Takes the next snapshot. The last one is given up first, for the memory that two need."""
+        """Takes the next snapshot. The last one is given up first, for the memory that two need.
+
+        UsageError: the filter takes too long on it, and is no longer in force.
+        """
         first, self._last = self._last is None, None
         snapshot = source()
         losses = _losses(snapshot)
@@ -123,14 +127,26 @@ class Model:
         self._losses = losses
         if len(self._names) > _NAMES_KEPT:
             self._names.clear()
-        self._take(snapshot, self._meter.update(snapshot))
+        rates = self._meter.update(snapshot)
+        try:
+            self._take(_Reading(snapshot, rates, self.wanted))
+        except UsageError:
+            self.wanted = None
+            self._history.clear()
+            self._take(_Reading(snapshot, rates, None))
+            raise
 
     def set_filter(self, wanted: Filter | None) -> None:
-        """Shows other flows from now on; the history, which was of other flows, begins anew."""
+        """Shows other flows from now on; the history, which was of other flows, begins anew.
+
+        UsageError: the filter takes too long, and the one before stays in force.
+        """
+        last = self._last
+        reading = _Reading(last.snapshot, last.rates, wanted) if last else None
         self.wanted = wanted
         self._history.clear()
-        if self._last:
-            self._take(self._last.snapshot, self._last.rates)
+        if reading:
+            self._take(reading)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -139,10 +155,10 @@ class Model:
             raise ValueError("no snapshot yet")
         return self._last.snapshot
 
-    def _take(self, snapshot: Snapshot, rates: Rates) -> None:
-        self._last = last = _Reading(snapshot, rates, self.wanted)
-        if rates.seconds:
-            self._history.add(last.by_label[2] + last.by_label[3])
+    def _take(self, reading: _Reading) -> None:
+        self._last = reading
+        if reading.rates.seconds:
+            self._history.add(reading.by_label[2] + reading.by_label[3])
 
     def frame(
         self,
