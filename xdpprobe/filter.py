@@ -17,7 +17,8 @@ Letter case does not count.
     dir:      out, in, local, transit: initiator inside and responder outside, and so on; inside
               are private, shared, link-local, loopback, multicast and broadcast addresses
     method:   evidence (sni, quic-sni, http-host, port...)
-    state:    new, established, closed  vlan:     VLAN id or range, 0: untagged
+    state:    new, established, closed, expired; est will do
+    vlan:     VLAN id or range, 0: untagged
     iface:    interface of the first packet
     bytes packets  > >= < <= = a number with K M G T (1000) or Ki Mi Gi Ti (1024); both directions
     age idle duration  > >= < <= = seconds, or with ms s m h d: since the first packet, since the
@@ -98,7 +99,7 @@ class Filter:
         for column, term in self._root.terms:
             complaint = term.check(snapshot)
             if complaint:
-                raise _error(self.text, column, complaint, "`signatures list` has the names")
+                raise _error(self.text, column, *complaint)
 
     def rows(self, snapshot: Snapshot) -> Indexes:
         """Indexes of the flows it holds for; UsageError where it takes too long."""

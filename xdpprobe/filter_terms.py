@@ -86,8 +86,10 @@ class Columns:
 
 
 Test = Callable[[Columns], Mask]
-# Says what is wrong with a term's names in this probe; None: nothing.
-Check = Callable[[Snapshot], str | None]
+# What is wrong with a term's names, and what there is instead.
+Complaint = tuple[str, str]
+# The complaint about a term in this probe; None: nothing is wrong.
+Check = Callable[[Snapshot], Complaint | None]
 
 
 @dataclass(frozen=True)
@@ -131,13 +133,18 @@ def _is_glob(text: str) -> bool:
     return any(c in text for c in "*?[")
 
 
-def _known(value: str, known: Iterable[str], what: str) -> str | None:
+_IN_CATALOGUE = "`signatures list` has the names"
+_TRANSPORTS = f"expected {', '.join(flows.L4_NAMES.values())} or a number from 0 to 255"
+
+
+def _known(value: str, known: Iterable[str], what: str, expected: str) -> Complaint | None:
     """The complaint about the first plain word of `value` that is not in `known`."""
     words = set(known)
     for part in parts(value):
         if not _is_glob(part) and part.lower() not in words:
             near = difflib.get_close_matches(part.lower(), words, 3)
-            return f"no {what} is called {part!r}" + (f" (near: {', '.join(near)})" if near else "")
+            hint = f" (near: {', '.join(near)})" if near else ""
+            return f"no {what} is called {part!r}{hint}", expected
     return None
 
 
@@ -156,16 +163,17 @@ def label_term(kind: str, value: str, regex: bool) -> Term:
             return wanted(c.snapshot, c.label)
         return wanted(c.snapshot, c.hot("protocol")) | l4_mask(c, matches)
 
-    def check(snapshot: Snapshot) -> str | None:
+    def check(snapshot: Snapshot) -> Complaint | None:
         known = [*snapshot.labels.values(), snapshot.label(0)]
         if regex:
             return None
         if kind == "cat":
-            return _known(value, (x.category for x in known), "category")
+            return _known(value, (x.category for x in known), "category", _IN_CATALOGUE)
         if kind == "app":
-            return _known(value, (x.name for x in known), "application")
+            return _known(value, (x.name for x in known), "application", _IN_CATALOGUE)
         names = {x.name for x in known if x.kind == "protocol"} | set(flows.L4_NAMES.values())
-        return _known(value, names | {str(n) for n in range(256)}, "protocol")
+        names |= {str(n) for n in range(256)}
+        return _known(value, names, "protocol", f"{_IN_CATALOGUE}, or a transport")
 
     return Term(mask, check)
 
@@ -182,7 +190,7 @@ def l4_term(value: str, regex: bool) -> Term:
     known = set(flows.L4_NAMES.values()) | {str(n) for n in range(256)}
     return Term(
         lambda c: l4_mask(c, matches),
-        lambda _: None if regex else _known(value, known, "transport"),
+        lambda _: None if regex else _known(value, known, "transport", _TRANSPORTS),
     )
 
 
@@ -209,11 +217,11 @@ def enum_term(kind: str, value: str) -> Term:
         used = np.where(c.hot("app") != 0, c.hot("app_method"), c.hot("protocol_method"))
         return np.isin(used, found)
 
-    def check(snapshot: Snapshot) -> str | None:
+    def check(snapshot: Snapshot) -> Complaint | None:
         words = resolve(snapshot)
         for part in parts(value.lower()):
             if not any(w == part or (kind == "state" and w.startswith(part)) for w in words):
-                return f"no {kind} is called {part!r} (there are: {', '.join(words)})"
+                return f"no {kind} is called {part!r}", f"expected {', '.join(words)}"
         return None
 
     return Term(mask, check)

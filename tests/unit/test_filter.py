@@ -280,9 +280,11 @@ def test_complaints_point_at_the_place(text: str, column: int, expected: str) ->
         ("app:youtub", 1, "no application is called 'youtub' (near: youtube)"),
         ("bytes>1 cat:vidio", 9, "no category is called 'vidio' (near: video)"),
         ("(proto:tsl)", 2, "no protocol is called 'tsl' (near: tls)"),
-        ("method:guess", 1, "no method is called 'guess' (there are: none, port"),
-        ("state:half", 1, "no state is called 'half'"),
+        ("app:x", 1, "; `signatures list` has the names"),
+        ("method:guess", 1, "no method is called 'guess' at column 1; expected none, port, "),
+        ("state:half", 1, "; expected new, established, closed, expired"),
         ("l4:tpc", 1, "no transport is called 'tpc' (near: tcp)"),
+        ("l4:999", 1, "; expected icmp, igmp, tcp, udp, "),
     ],
 )
 def test_unknown_names_are_refused_not_ignored(text: str, column: int, expected: str) -> None:
