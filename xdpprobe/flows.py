@@ -15,7 +15,8 @@ JSON of a flow (`Flow.to_json`), one object a flow; `src` is the end that opened
     method            the evidence for app, or for protocol where there is no app; null: none
     confidence        0..100, of the same evidence
     packets, bytes    [from src, from dst]; frame bytes without FCS
-    state             new, established, closed; expired: silent for too long, its entry not reused
+    state             new, established, closed (by FIN or RST); expired: silent for too long; the
+                      last two for as long as no other flow takes the entry
     first_seen, last_seen   ISO 8601, UTC; last_seen is exact to one jiffy
     duration          seconds between the two
     vlan              outermost VLAN id, null: untagged
@@ -246,17 +247,26 @@ def state_words(snapshot: Snapshot) -> dict[int, str]:
 def states(snapshot: Snapshot, indexes: Indexes) -> npt.NDArray[np.uint8]:
     """Each flow's enum flow_state, or the number behind the last one where it has expired.
 
-    An entry stays as it is until a flow needs its place, however long its own has been silent.
+    A closed flow stays closed: it has not just fallen silent.
     """
     written: npt.NDArray[np.uint8] = snapshot.hot["state"][indexes]
-    if not snapshot.idle:
-        return written
     numbers = snapshot.enums["flow_state"]
+    expired: Mask = over(snapshot, indexes) & (written != numbers["FLOW_CLOSED"])
+    return np.where(expired, np.uint8(len(numbers)), written)
+
+
+def over(snapshot: Snapshot, indexes: Indexes) -> Mask:
+    """Which flows have been silent for too long, open or closed.
+
+    Their entries stay as they are until another flow needs the place.
+    """
+    if not snapshot.idle:
+        return np.zeros(len(indexes), dtype=np.bool_)
     limits = np.full(256, np.inf)
     for name, seconds in snapshot.idle.items():
-        limits[numbers[name]] = seconds
-    over = last_age(snapshot, indexes) > limits[written]
-    return np.where(over, np.uint8(len(numbers)), written)
+        limits[snapshot.enums["flow_state"][name]] = seconds
+    silent: Mask = last_age(snapshot, indexes) > limits[snapshot.hot["state"][indexes]]
+    return silent
 
 
 def kind_words(snapshot: Snapshot) -> dict[int, str]:

@@ -58,6 +58,7 @@ def _probe(probe: Probe) -> dict[str, Any]:
         "flows": {
             "capacity": settings.flows,
             "used": len(taken),
+            "over": int(np.count_nonzero(flows.over(snapshot, taken))),
             **{word: int(states[number]) for number, word in words.items()},
         },
         "names": {"capacity": settings.names, "used": names},

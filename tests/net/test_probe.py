@@ -10,7 +10,7 @@ import pytest
 
 from tests.net.conftest import Cli, Veth
 from tests.net.frames import FRAME, send
-from tests.packets import Conversation, Endpoint
+from tests.packets import RST, SYN, Conversation, Endpoint
 from xdpprobe import catalogue as catalogues
 from xdpprobe.errors import StateError
 from xdpprobe.loader import load_tables
@@ -126,18 +126,19 @@ def test_doctor_without_bpffs(tmp_path: Path) -> None:
     assert f"mount -t bpf -o mode=0700 bpf {tmp_path}" in done.stdout
 
 
-def test_what_has_expired_is_told_apart(cli: Cli, veth: Veth) -> None:
-    cli.attach(veth.right, "--idle-new", "0.1")
+@pytest.mark.parametrize(("flags", "state"), [(SYN, "expired"), (RST, "closed")])
+def test_what_is_over_is_told_apart(flags: int, state: str, cli: Cli, veth: Veth) -> None:
+    cli.attach(veth.right, "--idle-new", "5")
     talk = Conversation(Endpoint("10.9.0.1", 20000), Endpoint("10.9.0.2", 7000))
-    send(veth.left, 1, talk.udp(b"\xff"))
+    send(veth.left, 1, talk.tcp(flags=flags))
     with Probe.open(cli.bpffs) as probe:
         hot = probe.tables().array("flow_hot", writable=True)
         (index,) = np.flatnonzero(hot["tag"])
         hot["seen"][index] -= np.uint32(10 * int(probe.tables().read("info")["hz"]))
-    assert [flow["state"] for flow in cli.json("flows")["flows"]] == ["expired"]
+    assert [flow["state"] for flow in cli.json("flows")["flows"]] == [state]
     assert cli.json("flows", "--filter", "state:new")["flows"] == []
     flows = cli.json("status")["flows"]
-    assert (flows["used"], flows["new"], flows["expired"]) == (1, 0, 1)
+    assert (flows["used"], flows["new"], flows[state], flows["over"]) == (1, 0, 1, 1)
     assert "0 of 262144" in cli("status").stdout
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.unit import view_samples as samples
 from xdpprobe import flows
+from xdpprobe.filter import Filter
 from xdpprobe.snapshot import ClockReading
 from xdpprobe.sorting import SORT_KEYS, order
 
@@ -114,6 +115,21 @@ def test_times_survive_the_wrap_of_jiffies() -> None:
     samples.put(snapshot, 0, idle=60, born=100)  # before jiffies were 0
     assert int(snapshot.hot["seen"][0, 0]) > 2**31
     assert flows.last_age(snapshot, np.array([0])).tolist() == [60.0]
+
+
+def test_what_has_closed_stays_closed_and_what_fell_silent_expires() -> None:
+    limits = {"FLOW_NEW": 5.0, "FLOW_ESTABLISHED": 5.0, "FLOW_CLOSED": 5.0}
+    snapshot = replace(samples.empty(), idle=limits)
+    for state in (0, 1, 2):
+        samples.put(snapshot, state, state=state, idle=4, born=10)
+        samples.put(snapshot, 3 + state, state=state, idle=6, born=10)
+    rows = flows.live(snapshot)
+    assert [flow.state for flow in flows.decode(snapshot, rows)] == [
+        "new", "established", "closed", "expired", "expired", "closed",
+    ]  # fmt: skip
+    assert flows.over(snapshot, rows).tolist() == [False] * 3 + [True] * 3
+    assert Filter("state:closed").rows(snapshot).tolist() == [2, 5]
+    assert not flows.over(replace(snapshot, idle={}), rows).any()
 
 
 def test_a_direction_that_never_spoke_has_no_time() -> None:

@@ -11,7 +11,8 @@ Shows the attached interfaces, table use, kernel memory, and every counter that 
 belongs to no flow (reason), what could not be done (loss), and what is good to know (info).
 Exit code 1 when nothing is attached.
 
-JSON: schema 1; times are Unix times in seconds, sizes bytes, [ingress, egress] in lists."""
+JSON: schema 1; times are Unix times in seconds, sizes bytes, [ingress, egress] in lists.
+flows.over: those silent for too long, closed or not, whose entries the next new flows may take."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -94,13 +95,14 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
 
     flows, names = found["flows"], found["names"]
     settings = found["settings"]
-    live = flows["used"] - flows["expired"]
+    live = flows["used"] - flows["over"]
     share = 100 * live / flows["capacity"]
     return [
         (
             "flows",
             f"{live} of {flows['capacity']} ({share:.1f} %): {flows['established']} established, "
-            f"{flows['new']} new, {flows['closed']} closed; {flows['expired']} have expired",
+            f"{flows['new']} new, {live - flows['established'] - flows['new']} closed lately; "
+            f"{flows['over']} are over (closed or expired) and give way",
         ),
         ("names", f"{names['used']} of {names['capacity']}"),
         (
