@@ -125,6 +125,25 @@ def test_tables_keep_to_their_width(width: int) -> None:
     assert len(lines) == 4
 
 
+@pytest.mark.parametrize(
+    ("width", "titles"),
+    [
+        (80, ["APPLICATION", "CATEGORY", "FLOWS", "PACKETS", "UP", "DOWN", "BYTES", "SHARE"]),
+        (50, ["APPLICATION", "CATEGORY", "FLOWS", "PACKETS", "UP", "DOWN"]),
+        (40, ["APPLICATION", "CATEG…", "FLOWS", "PACKETS", "UP"]),
+        (20, ["APPLICATION", "CATEGO…"]),
+        (12, ["APPLICATION"]),
+        (4, ["APP…"]),
+    ],
+)
+def test_the_first_column_is_the_last_to_go(width: int, titles: list[str]) -> None:
+    rows = aggregate.app_rows(s := samples.small(), aggregate.label_totals(s))
+    lines = render(apps_table(rows, 1), width)
+    assert lines[0].split() == titles
+    assert lines[1][:3] == "dou"
+    assert max(map(len, lines)) <= width
+
+
 def test_json_report_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     report.print_json({"by": "name"}, "hosts", iter([{"a": 1}, {"b": [2, 3]}]))
     shown = capsys.readouterr().out

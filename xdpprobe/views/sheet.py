@@ -13,6 +13,8 @@ from rich.text import Text
 
 Cell = str | Text
 _BOLD, _NONE = Style(bold=True), Style()
+# What a column that shares the rest has to get, or it says nothing.
+_LEAST = 8
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Column:
 class Sheet:
     """A rich renderable: bold titles, then each row on one line, one blank between columns.
 
-    What is too long for its column ends in an ellipsis. A cell that is a Text has one style, its
-    own, above the column's.
+    What is too long for its column ends in an ellipsis. Where there is no room for all columns, the
+    last ones are left out. A cell that is a Text has one style, its own, above the column's.
     """
 
     def __init__(self, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
@@ -50,17 +52,20 @@ class Sheet:
     def _line(
         self, texts: Sequence[str], widths: Sequence[int], styles: Sequence[Style]
     ) -> Iterator[Segment]:
-        for i, text in enumerate(texts):
-            fitted = _fitted(text, widths[i], self.columns[i].right)
+        for i, width in enumerate(widths):
+            fitted = _fitted(texts[i], width, self.columns[i].right)
             yield Segment(f" {fitted}" if i else fitted, styles[i])
         yield Segment.line()
 
     def _widths(self, whole: int) -> list[int]:
-        """Columns of each; what is left over goes to those with a ratio, the first ones first."""
-        fixed = sum(column.width for column in self.columns) + len(self.columns) - 1
-        left, ratios = max(whole - fixed, 0), sum(c.ratio for c in self.columns if not c.width)
+        """Columns of each that fits; what is left over goes to those with a ratio."""
+        kept = list(self.columns)
+        while len(kept) > 1 and sum((c.width or _LEAST) + 1 for c in kept) - 1 > whole:
+            kept.pop()
+        fixed = sum(column.width for column in kept) + len(kept) - 1
+        left, ratios = max(whole - fixed, 0), sum(c.ratio for c in kept if not c.width)
         widths = []
-        for column in self.columns:
+        for column in kept:
             if column.width:
                 widths.append(column.width)
                 continue
