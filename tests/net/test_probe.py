@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a reader of an attached probe gets, and what it costs."""
 
+import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +109,24 @@ def test_status_and_dump_agree(probe: Probe, cli: Cli, veth: Veth) -> None:
     assert maps["slots"]["entries"]["1"]["name"] == "eth0"
     assert maps["info"]["entries"]["0"]["flows"] == 262144
     assert maps["labels"]["used"] == len(probe.snapshot().labels)
+
+
+@pytest.mark.parametrize("command", ["status", "apps", "flows"])
+def test_a_reader_who_has_seen_enough_is_no_error(command: str, cli: Cli, veth: Veth) -> None:
+    cli.attach(veth.right)
+    send(veth.left, COUNT)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as gone:
+        done = subprocess.run(
+            cli.argv(command),
+            stdout=gone,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_doctor_knows_the_interface(cli: Cli, veth: Veth) -> None:

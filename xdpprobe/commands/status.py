@@ -48,9 +48,9 @@ def _print(found: dict[str, Any]) -> None:
     if not found["attached"]:
         print(f"nothing is attached (under {found['bpffs']})")
         return
-    from rich.console import Console
+    from xdpprobe.views.report import console as make_console
 
-    console = Console(highlight=False, markup=False)
+    console = make_console()
     console.print(_interfaces(found["interfaces"]))
     for name, text in _facts(found):
         console.print(f"{name:<12} {text}", soft_wrap=True)

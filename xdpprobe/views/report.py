@@ -82,7 +82,13 @@ def console() -> "Console":
     """Standard output, without markup or guesses about colours of numbers."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False)
+    class Pipe(Console):
+        def on_broken_pipe(self) -> None:
+            # Called where BrokenPipeError is handled. rich would exit with 1; `cli.main` knows
+            # that a reader may have seen enough.
+            raise
+
+    return Pipe(highlight=False, markup=False, emoji=False)
 
 
 def print_table(table: "RenderableType", shown: int, total: int, what: str) -> None:
