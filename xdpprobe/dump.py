@@ -12,14 +12,18 @@ import numpy as np
 
 from xdpprobe import abi, syscall
 from xdpprobe.errors import StateError
+from xdpprobe.filter import Filter
+from xdpprobe.flows import Indexes, printable
 from xdpprobe.instance import Array
 from xdpprobe.libbpf import possible_cpus
 from xdpprobe.probe import Probe
-from xdpprobe.tables import text
+from xdpprobe.snapshot import Snapshot
 
 SCHEMA = 1
+# Chosen flows whose records are shown: what is made of a whole table would fill a gigabyte.
+LISTED = 1000
 _SHOWN = ("counters", "ports", "slots", "control", "info")
-_TEXT = ("name", "netns_name", "version", "category")
+_TEXT = ("name", "netns_name", "version", "category", "text")
 _USED = {"flow_hot": "tag", "flow_cold": "tag", "names": "hash", "labels": "kind"}
 
 
@@ -56,7 +60,8 @@ def _plain(record: Array) -> dict[str, Any]:
     for field in record.dtype.names or ():
         value = record[field]
         if value.dtype == np.uint8 and value.ndim:
-            found[field] = text(value) if field in _TEXT else value.tobytes().hex()
+            raw = value.tobytes()
+            found[field] = printable(raw.partition(b"\0")[0]) if field in _TEXT else raw.hex()
         elif field != "reserved":
             found[field] = value.tolist()
     return found
@@ -89,6 +94,24 @@ def _retired(probe: Probe) -> dict[str, Any]:
     return {snapshot.label(int(i)).name: _plain(snapshot.retired[i]) for i in labels}
 
 
+def matching(snapshot: Snapshot, rows: Indexes) -> dict[str, tuple[int, dict[str, Any]]]:
+    """Map -> how many of its elements belong to these flows, and the first ones: index -> record.
+
+    For the maps that hold flows: what is counted of them, their details, and their names.
+    """
+    hashes = np.unique(snapshot.cold["name"][rows])
+    named = np.flatnonzero(np.isin(snapshot.names["hash"], hashes[hashes > 1]))
+    chosen = {
+        "flow_hot": (snapshot.hot, rows),
+        "flow_cold": (snapshot.cold, rows),
+        "names": (snapshot.names, named),
+    }
+    return {
+        name: (len(at), {str(i): _plain(records[i]) for i in at[:LISTED].tolist()})
+        for name, (records, at) in chosen.items()
+    }
+
+
 def _stages(probe: Probe, sizes: dict[str, int]) -> dict[str, Any]:
     """The PROG_ARRAYs: every interface's code has its own, with the same programs."""
     found = {}
@@ -105,11 +128,17 @@ def _stages(probe: Probe, sizes: dict[str, int]) -> dict[str, Any]:
     return found
 
 
-def dump(probe: Probe) -> dict[str, Any]:
+def dump(probe: Probe, wanted: Filter | None = None) -> dict[str, Any]:
     """Every map: type, sizes and kernel memory in bytes, elements in use, contents if small.
 
-    Raises StateError where python3-bpfcc is missing.
+    wanted: what the large ones hold of the flows that it lets through is shown as well. Raises
+    UsageError for names in it that are unknown, StateError where python3-bpfcc is missing.
     """
+    chosen = {}
+    if wanted is not None:
+        snapshot = probe.snapshot()
+        wanted.check(snapshot)
+        chosen = matching(snapshot, wanted.rows(snapshot))
     sizes = {entry.name: entry.bytes for entry in probe.instance.memory()}
     maps = {}
     for name, fd in probe.instance.map_fds().items():
@@ -126,9 +155,11 @@ def dump(probe: Probe) -> dict[str, Any]:
         }
         if name in _USED:
             values = probe.tables().array(name)[_USED[name]]
-            maps[name]["used"] = int(np.count_nonzero(values))
+            maps[name] |= {"elements": len(values), "used": int(np.count_nonzero(values))}
         if name in _SHOWN:
             maps[name]["entries"] = _entries(probe, name)
+        if name in chosen:
+            maps[name]["matching"], maps[name]["entries"] = chosen[name]
     maps.update(_stages(probe, sizes))
     maps["retired"]["entries"] = _retired(probe)
     return {"schema": SCHEMA, "abi": probe.abi.hash, "cpus": os.cpu_count(), "maps": maps}

@@ -109,6 +109,30 @@ def test_status_and_dump_agree(probe: Probe, cli: Cli, veth: Veth) -> None:
     assert maps["slots"]["entries"]["1"]["name"] == "eth0"
     assert maps["info"]["entries"]["0"]["flows"] == 262144
     assert maps["labels"]["used"] == len(probe.snapshot().labels)
+    assert maps["flow_hot"]["elements"] == status["flows"]["capacity"]
+    assert maps["flow_hot"]["used"] == status["flows"]["used"]
+    assert maps["names"]["elements"] == status["names"]["capacity"]
+    (line,) = (x.split() for x in cli("dump").stdout.splitlines() if x.startswith("flow_hot "))
+    hot = maps["flow_hot"]
+    assert line == ["flow_hot", "array", "64", "262144", str(hot["used"]), str(hot["memory"])]
+
+
+def test_dump_shows_the_flows_that_a_filter_chooses(cli: Cli, veth: Veth) -> None:
+    pytest.importorskip("bcc", reason="needs python3-bpfcc")
+    cli.attach(veth.right)
+    for port in (7000, 7001):
+        talk = Conversation(Endpoint("10.9.0.1", 20000), Endpoint("10.9.0.2", port))
+        send(veth.left, 1, talk.udp(b"\xff"))
+    maps = cli.json("dump", "--filter", "port:7001")["maps"]
+    assert [maps[name]["matching"] for name in ("flow_hot", "flow_cold", "names")] == [1, 1, 0]
+    ((index, hot),) = maps["flow_hot"]["entries"].items()
+    assert sum(hot["packets"]) == 1
+    assert maps["flow_cold"]["entries"][index]["tag"] == hot["tag"]
+    assert maps["flow_hot"]["used"] == 2
+    assert f"flow_hot[{index}] tag={hot['tag']} " in cli("dump", "--filter", "dport:7001").stdout
+    wrong = cli("dump", "--filter", "state:half", check=False)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "no state is called 'half'" in wrong.stderr
 
 
 @pytest.mark.parametrize("command", ["status", "apps", "flows"])
