@@ -213,7 +213,7 @@ def test_keys_change_the_view() -> None:
     assert press()[0][2].startswith("APPLICATION")
     assert press("2")[0][2].startswith("HOST")
     assert press("tab", "n")[0][2].startswith("SERVER NAME")
-    assert press("n", "tab")[0][2].startswith("FLOW")
+    assert press("n", "tab")[0][2].startswith("FROM")
     assert press("3", "tab")[0][2].startswith("APPLICATION")
 
 
@@ -334,7 +334,7 @@ def test_endpoint_of_flows_view_names_the_server() -> None:
     (row,) = made.frame("flows", rows=(0, 1)).rows
     now = made.snapshot
     texts = {
-        f"{f.src} > {endpoint(f.host or f.dst, f.dport)}"
+        f"{endpoint(f.src, f.sport)} > {endpoint(f.host or f.dst, f.dport)}"
         for f in flows.decode(now, flows.live(now))
     }
     assert row.name in texts

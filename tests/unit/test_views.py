@@ -10,7 +10,14 @@ from rich.console import Console, RenderableType
 from tests.unit import view_samples as samples
 from xdpprobe import aggregate, flows, grouping
 from xdpprobe.views import report, text
-from xdpprobe.views.tables import RateRow, apps_table, flows_table, hosts_table, rates_table
+from xdpprobe.views.tables import (
+    RateRow,
+    apps_table,
+    flow_rates_table,
+    flows_table,
+    hosts_table,
+    rates_table,
+)
 
 
 def render(what: RenderableType, width: int = 80) -> list[str]:
@@ -95,6 +102,35 @@ def test_flows_table_shows_the_name_for_the_address() -> None:
     assert "10.0.0.2:51000" in lines[1]
     assert "r3.googlevideo.com:443" in lines[1]
     assert "[2001:db8::53]:53" in lines[2]
+
+
+def test_flows_at_80_columns_have_both_ports_and_their_time() -> None:
+    snapshot = samples.empty()
+    samples.put(snapshot, 3, "192.168.1.100", 51000, "203.0.113.10", born=754, state=1)
+    (flow,) = flows.decode(snapshot, flows.live(snapshot))
+    title, line = render(flows_table([flow]))
+    assert title.split()[-1] == "TIME"
+    assert line.split() == [
+        "192.168.1.100:51000", "203.0.113.10:443", "tcp", "unknown", "100", "100", "estab", "13m",
+    ]  # fmt: skip
+    row = RateRow("", "unknown", False, 1, (1000, 0), (100, 100), flow=flow)
+    title, line = render(flow_rates_table([row], bits=True))
+    assert title.split() == ["FROM", "TO", "APPLICATION", "UP", "b/s", "DN", "b/s", "BYTES", "TIME"]
+    assert line.split() == [
+        "192.168.1.100:51000", "203.0.113.10:443", "unknown", "8.00k", "0", "200", "13m",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0.0s"), (9.94, "9.9s"), (9.96, "10s"), (99.4, "99s"), (99.6, "2m"), (5969, "99m"),
+        (5971, "2h"), (170_000, "47h"), (172_800, "2d"), (1e12, "999d"),
+    ],
+)  # fmt: skip
+def test_span(seconds: float, shown: str) -> None:
+    assert text.span(seconds) == shown
+    assert len(shown) <= 4
 
 
 def test_no_byte_from_the_wire_reaches_the_terminal() -> None:

@@ -19,7 +19,8 @@ from xdpprobe.views import report
 from xdpprobe.views.text import endpoint, quantity
 
 _DESCRIPTION = f"""\
-The flows in the table, or with --follow a line for each flow that gets a name or ends.
+The flows in the table, or with --follow a line for each flow that gets a name or ends. UP and DOWN
+are bytes, TIME is from the first packet to the last.
 
 JSON: {{"schema": 1, "flows": [...]}}, and with --follow one object a line. A flow is
 {(flows.__doc__ or "").split("opened it:", 1)[-1].rstrip()}

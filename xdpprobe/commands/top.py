@@ -16,7 +16,8 @@ from xdpprobe.views.top_model import VIEWS, Model, Source, to_json
 _DESCRIPTION = """\
 Rates and totals by application, with the most active hosts and server names. UP is what the
 initiators of the flows sent. FLOWS are those in the table; BYTES count since the probe was attached
-(applications) or since the flow began (all else). Keys: ? shows them.
+(applications) or since the flow began (all else), TIME is from a flow's first packet to its last.
+Keys: ? shows them.
 
 --once prints one table, --json one JSON object a line for each interval:
 {"schema": 1, "time": ISO 8601, "seconds": measured over, "interfaces": [names],

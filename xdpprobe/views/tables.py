@@ -13,7 +13,7 @@ from xdpprobe.aggregate import AppTotal
 from xdpprobe.flows import Flow
 from xdpprobe.grouping import HostTotal
 from xdpprobe.views.sheet import Cell, Column, Sheet
-from xdpprobe.views.text import endpoint, percent, quantity, rate, sparkline
+from xdpprobe.views.text import endpoint, percent, quantity, rate, span, sparkline
 
 
 def label_text(name: str, application: bool) -> Text:
@@ -77,28 +77,38 @@ def hosts_table(rows: Sequence[HostTotal], title: str) -> Sheet:
     )
 
 
+# At 80 columns there is room for an IPv4 address with its port.
+_ENDS = (Column("FROM", ratio=7), Column("TO", ratio=7))
+# Short forms that filters take, too.
+_STATES = {"established": "estab", "expired": "expir"}
+
+
+def _ends(flow: Flow) -> tuple[str, str]:
+    return endpoint(flow.src, flow.sport), endpoint(flow.host or flow.dst, flow.dport)
+
+
 def flows_table(rows: Sequence[Flow]) -> Sheet:
     """Flows, a line each: the server's name stands for its address where it is known."""
     columns = [
-        Column("FROM", ratio=5),
-        Column("TO", ratio=7),
-        Column("L4", 6),
+        *_ENDS,
+        Column("L4", 5),
         Column("APPLICATION", ratio=4),
         Column("UP", 5, right=True, style="green"),
         Column("DOWN", 5, right=True, style="cyan"),
-        Column("STATE", 7, style="dim"),
+        Column("STATE", 6, style="dim"),
+        Column("TIME", 4, right=True),
     ]
     return Sheet(
         columns,
         [
             (
-                endpoint(row.src, row.sport),
-                endpoint(row.host or row.dst, row.dport),
+                *_ends(row),
                 row.l4,
                 label_text(row.label, row.app is not None),
                 quantity(row.bytes[0]),
                 quantity(row.bytes[1]),
-                "estab" if row.state == "established" else row.state,
+                _STATES.get(row.state, row.state),
+                span(row.duration),
             )
             for row in rows
         ],
@@ -109,7 +119,7 @@ def flows_table(rows: Sequence[Flow]) -> Sheet:
 class RateRow:
     """A line of top, each pair [from, to] the initiator: bytes a second, and bytes so far.
 
-    history: the last rates, oldest first (applications only).
+    history: the last rates, oldest first (applications only). flow: what a line of flows is.
     """
 
     name: str
@@ -119,6 +129,16 @@ class RateRow:
     rate: tuple[float, float]
     octets: tuple[int, int]
     history: tuple[float, ...] = ()
+    flow: Flow | None = None
+
+
+def rate_columns(bits: bool) -> tuple[Column, Column]:
+    """The columns of what goes up and down a second."""
+    unit = "b/s" if bits else "B/s"
+    return (
+        Column(f"UP {unit}", 6, right=True, style="green"),
+        Column(f"DN {unit}", 6, right=True, style="cyan"),
+    )
 
 
 def rates_table(
@@ -128,13 +148,11 @@ def rates_table(
 
     bars: columns of the sparkline, 0 for none.
     """
-    unit = "b/s" if bits else "B/s"
     columns = [
         Column(titles[0], ratio=3),
         Column(titles[1], ratio=2, style="dim"),
         Column("FLOWS", 5, right=True),
-        Column(f"UP {unit}", 6, right=True, style="green"),
-        Column(f"DN {unit}", 6, right=True, style="cyan"),
+        *rate_columns(bits),
         Column("SHARE", 5, right=True),
         Column("BYTES", 5, right=True),
     ]
@@ -155,3 +173,29 @@ def rates_table(
             line.append(sparkline(row.history, bars))
         lines.append(line)
     return Sheet(columns, lines)
+
+
+def flow_rates_table(rows: Sequence[RateRow], bits: bool) -> Sheet:
+    """Rates of flows, a line each (those without a `flow` have none)."""
+    columns = [
+        *_ENDS,
+        Column("APPLICATION", ratio=4),
+        *rate_columns(bits),
+        Column("BYTES", 5, right=True),
+        Column("TIME", 4, right=True),
+    ]
+    return Sheet(
+        columns,
+        [
+            (
+                *_ends(row.flow),
+                label_text(row.note, row.application),
+                rate(row.rate[0], bits),
+                rate(row.rate[1], bits),
+                quantity(sum(row.octets)),
+                span(row.flow.duration),
+            )
+            for row in rows
+            if row.flow
+        ],
+    )

@@ -36,6 +36,16 @@ def percent(part: float, whole: float) -> str:
     return f"{share:.0f}%" if share >= 9.95 else f"{share:.1f}%"
 
 
+def span(seconds: float) -> str:
+    """A time in at most four columns: 0.3s, 45s, 17m, 23h, 120d."""
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    for unit, size, limit in (("s", 1, 99.5), ("m", 60, 99.5), ("h", 3600, 47.5)):
+        if seconds < limit * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{min(seconds / 86400, 999):.0f}d"
+
+
 def sparkline(values: Sequence[float], width: int) -> str:
     """The last `width` values as bars, the greatest of them the highest; right-aligned."""
     recent = list(values)[-width:] if width > 0 else []

@@ -300,12 +300,13 @@ class Model:
         self._names.update(flows.resolve_names(snapshot, missing))
         return [
             RateRow(
-                f"{flow.src} > {endpoint(flow.host or flow.dst, flow.dport)}",
+                f"{endpoint(flow.src, flow.sport)} > {endpoint(flow.host or flow.dst, flow.dport)}",
                 flow.label,
                 flow.app is not None,
                 1,
                 (float(last.up[flow.index]), float(last.down[flow.index])),
                 flow.bytes,
+                flow=flow,
             )
             for flow in flows.decode(snapshot, chosen, self._names)
         ]

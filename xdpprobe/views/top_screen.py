@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xdpprobe.views.sheet import Column, Sheet
-from xdpprobe.views.tables import RateRow, rates_table
+from xdpprobe.views.tables import RateRow, flow_rates_table, rate_columns, rates_table
 from xdpprobe.views.text import percent, quantity, rate
 from xdpprobe.views.top_model import Frame, Header
 
@@ -37,7 +37,6 @@ _TITLES = {
     "apps": ("APPLICATION", "CATEGORY"),
     "hosts": ("HOST", "APPLICATION"),
     "names": ("SERVER NAME", "APPLICATION"),
-    "flows": ("FLOW", "APPLICATION"),
 }
 _FOOTER = "1 apps 2 hosts 3 flows  s sort  / filter  b bits  space pause  ? help  q quit"
 _HEADER_LINES = 2
@@ -78,15 +77,8 @@ def build(frame: Frame, state: State, width: int, height: int) -> RenderableType
         parts.append(_help())
         used += len(KEYS)
     else:
-        parts.append(
-            rates_table(
-                frame.rows[:rows],
-                _TITLES[state.view],
-                sum(frame.header.rate),
-                state.bits,
-                bars=min(max(8, (width - 64) // 2), 60) if state.view == "apps" else 0,
-            )
-        )
+        bars = min(max(8, (width - 64) // 2), 60) if state.view == "apps" else 0
+        parts.append(_table(frame, state, rows, bars))
         used += 1 + min(len(frame.rows), rows)
         if panel and (frame.hosts or frame.names):
             parts += [Text(), _panels(frame, state.bits, panel)]
@@ -96,11 +88,18 @@ def build(frame: Frame, state: State, width: int, height: int) -> RenderableType
     return Group(*parts)
 
 
+def _table(frame: Frame, state: State, count: int, bars: int) -> Sheet:
+    """The view's first `count` rows; bars: columns of the history."""
+    rows = frame.rows[:count]
+    if state.view == "flows":
+        return flow_rates_table(rows, state.bits)
+    return rates_table(rows, _TITLES[state.view], sum(frame.header.rate), state.bits, bars)
+
+
 def plain(frame: Frame, state: State, width: int) -> RenderableType:
     """The picture for a pipe: header, every row of the frame, panels; nothing to fill a screen."""
-    whole = sum(frame.header.rate)
     parts = _header(frame.header, state, width)
-    parts.append(rates_table(frame.rows, _TITLES[state.view], whole, state.bits))
+    parts.append(_table(frame, state, len(frame.rows), 0))
     if state.view == "apps" and (frame.hosts or frame.names):
         parts += [Text(), _panels(frame, state.bits, len(frame.rows))]
     return Group(*parts)
@@ -145,11 +144,7 @@ def _header(head: Header, state: State, width: int) -> list[RenderableType]:
 
 def _panels(frame: Frame, bits: bool, count: int) -> Sheet:
     """The most active hosts and names, side by side."""
-    unit = "b/s" if bits else "B/s"
-    rates = [
-        Column(f"UP {unit}", 6, right=True, style="green"),
-        Column(f"DN {unit}", 6, right=True, style="cyan"),
-    ]
+    rates = rate_columns(bits)
     columns = [
         Column("MOST ACTIVE HOSTS", ratio=4),
         *rates,
