@@ -310,6 +310,36 @@ def test_json_prints_an_object_each_interval(capsys: pytest.CaptureFixture[str])
     assert objects[0]["seconds"] == 1.0
 
 
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("limit", [3, 0])
+def test_json_has_the_rows_of_its_view(
+    view: str, limit: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--view", view, "--limit", str(limit), "--sort", "bytes", "--count", "1")
+    assert top.show(arguments("--json", "--interval", "0.1", *words), Source(), None) == 0
+    found = json.loads(capsys.readouterr().out)
+    lists = {"apps": {"apps", "hosts", "names"}, "flows": {"flow_list"}}.get(view, {view})
+    assert {key for key in found if isinstance(found[key], list)} - lists == {
+        "interfaces",
+        "bytes_per_second",
+    }
+    rows = found["flow_list" if view == "flows" else view]
+    expected = model().frame(view, "bytes", rows=(0, limit or 10_000)).rows
+    assert [(row["bytes"], row["bytes_per_second"]) for row in rows] == [
+        (list(row.octets), [round(rate) for rate in row.rate]) for row in expected
+    ]
+    if view == "flows":
+        assert expected[0].flow is not None
+        assert rows[0]["sport"] == expected[0].flow.sport
+        assert found["flows"] == 300
+
+
+def test_json_of_other_views_is_short_unless_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    args = arguments("--json", "--interval", "0.1", "--view", "flows", "--count", "1")
+    assert top.show(args, Source(), None) == 0
+    assert len(json.loads(capsys.readouterr().out)["flow_list"]) == 20
+
+
 @pytest.mark.parametrize(
     "words",
     [("--once", "--count", "3"), ("--view", "flows", "--sort", "flows"), ()],
@@ -317,6 +347,11 @@ def test_json_prints_an_object_each_interval(capsys: pytest.CaptureFixture[str])
 def test_what_cannot_be_meant_is_refused(words: tuple[str, ...]) -> None:
     with pytest.raises(UsageError):
         top.run(arguments(*words))
+
+
+def test_a_limit_of_the_live_view_is_explained() -> None:
+    with pytest.raises(UsageError, match="--limit belongs to --once and --json"):
+        top.run(arguments("--limit", "3"))
 
 
 @pytest.mark.parametrize("words", [("--interval", "0"), ("--interval", "nan"), ("--count", "-1")])

@@ -24,8 +24,12 @@ Keys: ? shows them.
 "bytes_per_second": [up, down], "packets_per_second": n, "flows": in the table, "capacity": n,
 "losses": n, "apps": [{"app": name, "category": word, "flows": n, "bytes_per_second": [up, down],
 "bytes": [up, down]}, ...], "hosts": [{"host": address, "app": name, ...}], "names": [...]}
-with every application and the 10 most active hosts and names."""
+with every application (unless --limit is given) and the 10 most active hosts and names. With
+--view hosts, names or flows, instead of these three: "hosts", "names", or "flow_list" with what
+`flows --json` has of a flow and "bytes_per_second"."""
 _PANEL = 10
+_ROWS = 20
+_ALL = 10**9
 
 
 def add_parser(subparsers: Any) -> None:
@@ -50,7 +54,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--sort", choices=VIEWS["apps"], default="rate", help="sort key")
     parser.add_argument("--reverse", action="store_true", help="the other way round")
     parser.add_argument(
-        "--limit", type=report.natural, default=20, metavar="N", help="rows of --once, default 20"
+        "--limit",
+        type=report.natural,
+        metavar="N",
+        help=f"rows of --once and --json, 0: all (default {_ROWS}; all applications in JSON)",
     )
     parser.add_argument("--bytes", action="store_true", help="bytes a second instead of bits")
     report.add_filter(parser)
@@ -77,6 +84,10 @@ def run(args: argparse.Namespace) -> int:
     if args.count is not None and not args.json:
         raise UsageError("--count belongs to --json", "add --json, or leave --count out")
     live = not (args.once or args.json)
+    if args.limit is not None and live:
+        raise UsageError(
+            "--limit belongs to --once and --json", "leave it out: the live view fills the screen"
+        )
     # Textual draws on standard error, so that all three have to be the terminal.
     if live and not all(os.isatty(number) for number in (0, 1, 2)):
         raise UsageError("top needs a terminal", "in a pipe use --once or --json")
@@ -111,8 +122,14 @@ def show(args: argparse.Namespace, source: Source, wanted: Filter | None) -> int
     return 0
 
 
+def _limit(args: argparse.Namespace, default: int) -> int:
+    """How many rows to print."""
+    return default if args.limit is None else int(args.limit) or _ALL
+
+
 def _json(args: argparse.Namespace, source: Source, wanted: Filter | None) -> int:
-    model = Model(wanted)
+    model, every = Model(wanted), args.view == "apps"
+    rows = (0, _limit(args, _ALL if every else _ROWS))
     model.update(source)
     due = time.monotonic()
     left = args.count or -1
@@ -120,7 +137,7 @@ def _json(args: argparse.Namespace, source: Source, wanted: Filter | None) -> in
         due = max(due + args.interval, time.monotonic())
         time.sleep(max(due - time.monotonic(), 0))
         model.update(source)
-        frame = model.frame("apps", args.sort, args.reverse, (0, sys.maxsize), _PANEL)
+        frame = model.frame(args.view, args.sort, args.reverse, rows, _PANEL if every else 0)
         sys.stdout.write(report.compact(to_json(frame)) + "\n")
         sys.stdout.flush()
         left -= 1
@@ -134,7 +151,7 @@ def _once(args: argparse.Namespace, source: Source, wanted: Filter | None) -> in
     model.update(source)
     time.sleep(args.interval)
     model.update(source)
-    rows = (0, args.limit or 10**6)
+    rows = (0, _limit(args, _ROWS))
     frame = model.frame(args.view, args.sort, args.reverse, rows, _PANEL // 2)
     state = State(
         view=args.view,

@@ -324,7 +324,7 @@ def _losses(snapshot: Snapshot) -> dict[str, int]:
 def to_json(frame: Frame) -> dict[str, Any]:
     """The JSON object of `top --json`; rates in bytes and packets a second, [up, down]."""
     head = frame.header
-    return {
+    found: dict[str, Any] = {
         "schema": 1,
         "time": flows.iso_time(head.moment),
         "seconds": round(head.seconds, 3),
@@ -334,16 +334,26 @@ def to_json(frame: Frame) -> dict[str, Any]:
         "flows": head.used,
         "capacity": head.capacity,
         "losses": head.losses,
-        "apps": [_row_json("app", row) | {"category": row.note} for row in frame.rows],
-        "hosts": [_row_json("host", row) | {"app": row.note} for row in frame.hosts],
-        "names": [_row_json("name", row) | {"app": row.note} for row in frame.names],
     }
+    lists = {frame.view: frame.rows}
+    if frame.view == "apps":
+        lists |= {"hosts": frame.hosts, "names": frame.names}
+    for view, rows in lists.items():
+        # "flows" is their number already.
+        key = "flow_list" if view == "flows" else view
+        found[key] = [_row_json(view, row) for row in rows]
+    return found
 
 
-def _row_json(key: str, row: RateRow) -> dict[str, Any]:
+def _row_json(view: str, row: RateRow) -> dict[str, Any]:
+    rates = {"bytes_per_second": [round(rate) for rate in row.rate]}
+    if row.flow:
+        return row.flow.to_json() | rates
+    called, noted = ("app", "category") if view == "apps" else (view.removesuffix("s"), "app")
     return {
-        key: row.name,
+        called: row.name,
         "flows": row.flows,
-        "bytes_per_second": [round(rate) for rate in row.rate],
+        **rates,
         "bytes": list(row.octets),
+        noted: row.note,
     }
