@@ -71,6 +71,7 @@ class Snapshot:
     counters: counter name as in enum counter -> (packets, bytes), CPUs summed.
     ports: interface name -> ((packets, bytes) ingress, (packets, bytes) egress).
     slots: interface slot -> interface name.
+    trouble: interface slot -> what it is instead of up (down, gone...), where somebody has looked.
     idle: enum flow_state -> seconds of silence that end such a flow; what is missing: endless.
     """
 
@@ -84,6 +85,7 @@ class Snapshot:
     counters: dict[str, tuple[int, int]] = field(default_factory=dict)
     ports: dict[str, tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=dict)
     slots: dict[int, str] = field(default_factory=dict)
+    trouble: dict[int, str] = field(default_factory=dict)
     idle: dict[str, float] = field(default_factory=dict)
     info: dict[str, int] = field(default_factory=dict)
 

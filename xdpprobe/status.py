@@ -41,6 +41,19 @@ def report(bpffs: Path = DEFAULT, path: Path | None = None) -> dict[str, Any]:
         return {**head, "attached": True, **_probe(probe)}
 
 
+def troubles(probe: Probe) -> dict[int, str]:
+    """Slot -> state, as `report` has it, of the interfaces that are not up."""
+    found = {}
+    for slot in probe.instance.slots():
+        try:
+            state = _state(probe, slot)[1]
+        except OSError:  # its namespace went away while it was looked at
+            state = "gone"
+        if state != "up":
+            found[slot.number] = state
+    return found
+
+
 def _probe(probe: Probe) -> dict[str, Any]:
     instance, tables = probe.instance, probe.tables()
     info = tables.read("info")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a reader of an attached probe gets, and what it costs."""
 
+import asyncio
 import os
 import subprocess
 import time
@@ -14,9 +15,13 @@ from tests.net.conftest import Cli, Veth
 from tests.net.frames import FRAME, send
 from tests.packets import RST, SYN, Conversation, Endpoint
 from xdpprobe import catalogue as catalogues
+from xdpprobe.commands import top
 from xdpprobe.errors import StateError
 from xdpprobe.loader import load_tables
 from xdpprobe.probe import Probe
+from xdpprobe.views.picture import Picture
+from xdpprobe.views.top_app import TopApp
+from xdpprobe.views.top_screen import State
 
 COUNT = 23
 
@@ -151,6 +156,23 @@ def test_a_reader_who_has_seen_enough_is_no_error(command: str, cli: Cli, veth: 
             check=False,
         )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_live_view_sees_interfaces_go_down(cli: Cli, veth: Veth) -> None:
+    cli.attach(veth.right)
+
+    async def header() -> str:
+        with Probe.open(cli.bpffs) as probe, top.watching(probe) as source:
+            app = TopApp(source, State(), None)
+            async with app.run_test(size=(80, 24)) as pilot:
+                await pilot.pause()
+                return app.query_one(Picture).render_line(0).text
+
+    assert asyncio.run(header()).startswith(" eth0 ")
+    assert cli.json("top", "--count", "1")["trouble"] == {}
+    veth.right.namespace.ip("link set eth0 down\n")
+    assert asyncio.run(header()).startswith(" eth0 DOWN ")
+    assert cli.json("top", "--count", "1")["trouble"] == {"eth0": "down"}
 
 
 def test_doctor_knows_the_interface(cli: Cli, veth: Veth) -> None:

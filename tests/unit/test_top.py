@@ -137,6 +137,21 @@ def test_losses_stand_out_when_they_grow() -> None:
     assert made.frame().header.new_losses == 7
 
 
+def test_the_header_says_what_is_not_up_and_what_matches() -> None:
+    made, source = Model(Filter("app:youtube")), Source()
+    made.update(source)
+    source.snapshot = replace(source.snapshot, trouble={1: "gone"})
+    made.update(source)
+    frame = made.frame()
+    (row,) = frame.rows
+    lines = drawn(frame, State(), 80, 24)
+    assert lines[0].startswith(" wan GONE,eth0 ")
+    assert lines[1].startswith(f" {row.flows} match; flows 300 of 1.02k (29%)")
+    found = to_json(frame)
+    assert (found["trouble"], found["matching"]) == ({"wan": "gone"}, row.flows)
+    assert found["bytes_per_second"] == [round(rate) for rate in row.rate]
+
+
 def test_json_object() -> None:
     made = model()
     found = to_json(made.frame("apps", "rate", False, (0, 1000), 3))

@@ -5,6 +5,10 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from xdpprobe.errors import ProbeError, UsageError
@@ -19,10 +23,14 @@ initiators of the flows sent. FLOWS are those in the table; BYTES count since th
 (applications) or since the flow began (all else), TIME is from a flow's first packet to its last.
 Keys: ? shows them.
 
+With --filter all rates and rows are of the flows that match; use of the table and losses are not.
+
 --once prints one table, --json one JSON object a line for each interval:
 {"schema": 1, "time": ISO 8601, "seconds": measured over, "interfaces": [names],
-"bytes_per_second": [up, down], "packets_per_second": n, "flows": in the table, "capacity": n,
-"losses": n, "apps": [{"app": name, "category": word, "flows": n, "bytes_per_second": [up, down],
+"trouble": {interface: what it is instead of up}, "bytes_per_second": [up, down],
+"packets_per_second": n, "matching": flows that the filter lets through, null without one,
+"flows": in the table, "capacity": n, "losses": n,
+"apps": [{"app": name, "category": word, "flows": n, "bytes_per_second": [up, down],
 "bytes": [up, down]}, ...], "hosts": [{"host": address, "app": name, ...}], "names": [...]}
 with every application (unless --limit is given) and the 10 most active hosts and names. With
 --view hosts, names or flows, instead of these three: "hosts", "names", or "flow_list" with what
@@ -95,7 +103,18 @@ def run(args: argparse.Namespace) -> int:
     with Probe.open(args.bpffs) as probe:
         if wanted is not None:
             report.checked(wanted, probe.snapshot())
-        return show(args, probe.snapshot, wanted)
+        with watching(probe) as source:
+            return show(args, source, wanted)
+
+
+@contextmanager
+def watching(probe: Probe) -> Iterator[Source]:
+    """Snapshots that know which interfaces are not up."""
+    from xdpprobe.status import troubles
+
+    # pyroute2 runs an event loop, which it cannot in a thread where the live view's runs.
+    with ThreadPoolExecutor(1) as pool:
+        yield lambda: replace(probe.snapshot(), trouble=pool.submit(troubles, probe).result())
 
 
 def show(args: argparse.Namespace, source: Source, wanted: Filter | None) -> int:

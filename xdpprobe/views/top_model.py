@@ -41,13 +41,20 @@ _NAMES_KEPT = 20_000
 
 @dataclass(frozen=True)
 class Header:
-    """The line above every view. rate: bytes a second [up, down]; losses: since the attach."""
+    """The lines above every view.
+
+    trouble: interface -> what it is instead of up. rate: bytes a second [up, down], packets: a
+    second, both of the flows that the filter lets through; matching: their number, None without
+    a filter. used, capacity: of the table. losses: since the attach.
+    """
 
     interfaces: tuple[str, ...]
+    trouble: dict[str, str]
     moment: float
     seconds: float
     rate: tuple[float, float]
     packets: float
+    matching: int | None
     used: int
     capacity: int
     losses: int
@@ -197,12 +204,16 @@ class Model:
     def _header(self, last: _Reading) -> Header:
         snapshot, rate = last.snapshot, last.by_label.sum(axis=1)
         worst = max(self._losses, key=self._losses.__getitem__, default="")
+        names = {slot: flows.printable(name.encode()) for slot, name in snapshot.slots.items()}
+        trouble = snapshot.trouble.items()
         return Header(
-            tuple(sorted(flows.printable(name.encode()) for name in snapshot.slots.values())),
+            tuple(sorted(names.values())),
+            {names[slot]: state for slot, state in sorted(trouble) if slot in names},
             snapshot.clock.realtime_ns / 1e9,
             last.rates.seconds,
             (float(rate[2]), float(rate[3])),
             float(rate[0] + rate[1]),
+            None if last.wanted is None else len(last.rows),
             last.used,
             snapshot.info.get("flows") or len(snapshot.hot),
             sum(self._losses.values()),
@@ -329,8 +340,10 @@ def to_json(frame: Frame) -> dict[str, Any]:
         "time": flows.iso_time(head.moment),
         "seconds": round(head.seconds, 3),
         "interfaces": list(head.interfaces),
+        "trouble": head.trouble,
         "bytes_per_second": [round(rate) for rate in head.rate],
         "packets_per_second": round(head.packets),
+        "matching": head.matching,
         "flows": head.used,
         "capacity": head.capacity,
         "losses": head.losses,

@@ -118,7 +118,10 @@ def _line(left: Text, right: Text, width: int) -> Text:
 def _header(head: Header, state: State, width: int) -> list[RenderableType]:
     unit = "b/s" if state.bits else "B/s"
     clock = time.strftime("%H:%M:%S", time.localtime(head.moment))
-    left = Text(f" {','.join(head.interfaces) or 'no interface'}", style="bold")
+    # What is not up comes first: the line may be cut.
+    names = [f"{name} {state.upper()}" for name, state in head.trouble.items()]
+    names += [name for name in head.interfaces if name not in head.trouble]
+    left = Text(f" {','.join(names) or 'no interface'}", style="bold")
     right = Text.assemble(
         ("up ", ""),
         (f"{rate(head.rate[0], state.bits)}{unit}", "bold"),
@@ -132,8 +135,9 @@ def _header(head: Header, state: State, width: int) -> list[RenderableType]:
     loss = f"  losses {quantity(head.losses)}"
     if head.worst_loss:
         loss += f" (mostly {head.worst_loss})"
+    matching = "" if head.matching is None else f" {quantity(head.matching)} match;"
     left = Text.assemble(
-        f" flows {quantity(head.used)} of {quantity(head.capacity)}"
+        f"{matching} flows {quantity(head.used)} of {quantity(head.capacity)}"
         f" ({percent(head.used, head.capacity) or '0%'})",
         (loss, "bold red" if head.new_losses else ""),
     )
