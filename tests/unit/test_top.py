@@ -256,15 +256,34 @@ def test_filter_is_typed_and_applied() -> None:
     lines, app = press("slash", *"app:youtube", "enter")
     assert lines[3].startswith("youtube")
     assert lines[4] == ""
-    assert "filter: app:youtube" in lines[-1]
+    assert lines[-1].startswith(" filter: app:youtube ")
+    assert lines[-1].endswith("/ filter  ? help  q quit")
     assert app._state.filter == "app:youtube"
 
 
 def test_a_wrong_filter_is_explained_and_not_applied() -> None:
     lines, app = press("slash", *"app:yuotube", "enter")
-    assert "no application is called 'yuotube' (near: youtube)" in lines[-1]
+    assert "no application is called 'yuotube' (near: youtube)" in lines[-2]
+    assert lines[-1].strip() == "app:yuotube"
     assert app._state.filter == ""
+    mended = press("slash", *"app:yuotube", "enter", *["backspace"] * 6, *"outube", "enter")[0]
+    assert mended[-1].startswith(" filter: app:youtube ")
     assert "? help" in press("slash", *"app:x", "enter", "escape")[0][-1]
+
+
+def test_the_filters_line_opens_with_the_filter_in_force() -> None:
+    lines, _ = press("slash", *"app:youtube", "enter", "slash")
+    assert lines[-1].strip() == "app:youtube"
+    assert lines[-2].startswith(" keys: app cat ")
+    assert lines[-2].endswith("Enter applies  Esc gives up")
+    app = TopApp(Source(), State(interval=60.0, filter="app:dns"), Filter("app:dns"))
+
+    async def given() -> str:
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("slash")
+            return shown(app)[-1].strip()
+
+    assert asyncio.run(given()) == "app:dns"
 
 
 ENDLESS = "sni:/(.*)*(.*)*(.*)*!/"
@@ -275,7 +294,7 @@ def test_a_filter_without_end_is_explained_and_not_applied(
 ) -> None:
     monkeypatch.setattr(filter_limit, "SECONDS", 0.1)
     lines, app = press("slash", *"app:youtube", "enter", "slash", "ctrl+u", *ENDLESS, "enter")
-    assert "filter: its regular expressions take more than 0.1 s" in lines[-1]
+    assert "filter: its regular expressions take more than 0.1 s" in lines[-2]
     assert app._state.filter == "app:youtube"
     assert lines[3].startswith("youtube")
     assert lines[4] == ""

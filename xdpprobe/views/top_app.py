@@ -101,7 +101,7 @@ class TopApp(App[ProbeError | None]):
         if not self._drawable:
             return
         state, (width, height) = self._state, self.size
-        if self.query_one("#filter").display:
+        if state.typing:
             height -= 1
         rows, panel = layout(state.view, height)
         frame = self._model.frame(state.view, state.sort, state.reverse, (state.first, rows), panel)
@@ -175,10 +175,10 @@ class TopApp(App[ProbeError | None]):
         self._draw()
 
     def action_filter(self) -> None:
-        """Opens the filter's line."""
+        """Opens the filter's line, with the filter in force to change it."""
         line = self.query_one("#filter", Input)
         line.value = self._state.filter
-        line.display = True
+        line.display = self._state.typing = True
         line.focus()
         self._draw()
 
@@ -188,13 +188,12 @@ class TopApp(App[ProbeError | None]):
         self._close_filter()
 
     def _close_filter(self) -> None:
-        line = self.query_one("#filter", Input)
-        line.display = False
+        self.query_one("#filter").display = self._state.typing = False
         self.set_focus(None)
         self._draw()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Applies the filter, or says what is wrong with it and leaves the old one."""
+        """Applies the filter; or says what is wrong with it, and leaves it open to be mended."""
         text = event.value.strip()
         try:
             wanted = Filter(text) if text else None
@@ -203,9 +202,10 @@ class TopApp(App[ProbeError | None]):
             self._model.set_filter(wanted)
         except UsageError as error:
             self._complain(error)
+            self._draw()
         else:
             self._state.filter, self._state.message, self._state.first = text, "", 0
-        self._close_filter()
+            self._close_filter()
 
     def _complain(self, error: UsageError) -> None:
         """Shows in one line what is wrong with the filter."""

@@ -16,6 +16,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from xdpprobe.filter import KEYS as KEYS_OF_FILTERS
 from xdpprobe.views.sheet import Column, Sheet
 from xdpprobe.views.tables import RateRow, flow_rates_table, rate_columns, rates_table
 from xdpprobe.views.text import percent, quantity, rate
@@ -39,13 +40,15 @@ _TITLES = {
     "names": ("SERVER NAME", "APPLICATION"),
 }
 _FOOTER = "1 apps 2 hosts 3 flows  s sort  / filter  b bits  space pause  ? help  q quit"
+# What stays of it beside a filter.
+_FOOTER_SHORT = "/ filter  ? help  q quit "
 _HEADER_LINES = 2
 _FOOTER_LINES = 1
 
 
 @dataclass
 class State:
-    """What the user has chosen."""
+    """What the user has chosen. typing: the filter's line is open."""
 
     view: str = "apps"
     sort: str = "rate"
@@ -57,6 +60,7 @@ class State:
     interval: float = 1.0
     filter: str = ""
     message: str = ""
+    typing: bool = False
 
 
 def layout(view: str, height: int) -> tuple[int, int]:
@@ -172,10 +176,17 @@ def _help() -> Table:
 
 
 def _footer(state: State, width: int) -> Text:
+    right = Text()
     if state.message:
         left = Text(f" {state.message}", style="bold red")
+    elif state.typing:
+        left = Text(f" keys: {' '.join(KEYS_OF_FILTERS)}", style="dim")
+        right.append("Enter applies  Esc gives up ", style="dim")
     elif state.filter:
         left = Text(f" filter: {state.filter}", style="bold")
+        right.append(_FOOTER_SHORT, style="dim")
     else:
         left = Text(f" {_FOOTER}", style="dim")
-    return _line(left, Text("PAUSED " if state.paused else "", style="reverse"), width)
+    if state.paused:
+        right.append("PAUSED ", style="reverse")
+    return _line(left, right, width)
