@@ -194,6 +194,11 @@ def turn(pair: Array, end: Array) -> Array:
 
 def last_age(snapshot: Snapshot, indexes: Indexes) -> npt.NDArray[np.float64]:
     """Seconds since each flow's last packet."""
+    if snapshot.last_ns is not None:
+        exact: npt.NDArray[np.float64] = (
+            snapshot.clock.monotonic_ns - snapshot.last_ns[indexes]
+        ) / 1e9
+        return exact
     age = snapshot.clock.age_seconds(snapshot.hot["seen"][indexes])
     # A direction that never spoke has no time; the table leaves 0 there.
     age = np.where(snapshot.hot["packets"][indexes] != 0, age, np.inf).min(axis=1)

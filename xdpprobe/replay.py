@@ -3,7 +3,8 @@
 
 What a test run cannot know reaches the program through the map `replay`: the packet's time and
 its original length. The program's clock is then the capture's, in milliseconds; idle time-outs
-are off, so that a flow is one entry from the first packet to the last.
+are off, so that a flow is one entry from the first packet to the last. That clock has 32 bits,
+and captures that were merged span decades, in any order: when a flow was seen is kept here.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import numpy as np
 
 from xdpprobe import catalogue as catalogues
 from xdpprobe import syscall
-from xdpprobe.capture import Capture
+from xdpprobe.capture import MAX_TIME_NS, Capture
 from xdpprobe.errors import StateError
 from xdpprobe.linktypes import to_ethernet
 from xdpprobe.loader import Loaded, load_object
@@ -22,7 +23,7 @@ from xdpprobe.settings import TUNNELS
 from xdpprobe.snapshot import ClockReading, Snapshot
 
 TICKS = 1000  # of the program's clock a second
-NEVER = 0x3FFFFFFF  # ticks; below half of 32 bits, as ages are compared signed
+NEVER = 0x7FFFFFFF  # ticks; no age is more: above half of 32 bits it is of the future
 SHORTEST = 14  # bytes that a test run of an XDP program takes
 LONGEST = 60_000  # and the most: a frame and its fragments
 MOST_FLOWS = 1 << 22
@@ -111,9 +112,9 @@ def _feed(capture: Capture, loaded: Loaded) -> Replay:
     fields: Any = record.dtype.fields
     length_at, index_at = (fields[name][1] // 4 for name in ("wire_length", "flow_index"))
     run = syscall.test_runner(loaded.prog_fd("xdp_entry"), LONGEST)
-    seen: dict[int, None] = {}
+    last: dict[int, int] = {}  # flow_index -> ns of its last packet; in order of the first ones
+    early: dict[int, int] = {}  # the same of the earliest packet that did not come first
     packets = octets = short = unsupported = 0
-    last = 0
     for packet in capture:
         packets += 1
         octets += packet.wire_length
@@ -125,28 +126,37 @@ def _feed(capture: Capture, loaded: Loaded) -> Replay:
         if len(data) < SHORTEST:
             short += 1
             continue
-        times[0] = packet.time_ns
-        last = max(last, packet.time_ns)  # merged captures go back in time
+        times[0] = moment = packet.time_ns
         words[length_at] = packet.wire_length
         words[index_at] = 0
         run(data)
-        seen[int(words[index_at])] = None
-    seen.pop(0, None)
-    snapshot = _snapshot(loaded, last)
-    order = [index - 1 for index in seen]
+        index = int(words[index_at])
+        if moment > last.get(index, -1):
+            last[index] = moment
+        elif moment < early.get(index, moment + 1):
+            early[index] = moment
+    snapshot = _snapshot(loaded, last, early)
+    order = [index - 1 for index in last if index]
     return Replay(snapshot, order, packets, octets, short, unsupported, capture.damage)
 
 
-def _snapshot(loaded: Loaded, last_ns: int) -> Snapshot:
+def _snapshot(loaded: Loaded, last: dict[int, int], early: dict[int, int]) -> Snapshot:
     tables, abi = loaded.tables(), loaded.abi
+    hot, cold = loaded.array("flow_hot"), loaded.array("flow_cold", writable=True)
+    # Element 0 is for packets of no flow: flow_index counts from 1.
+    last_ns, first_ns = np.zeros(len(hot) + 1, np.int64), np.full(len(hot) + 1, MAX_TIME_NS)
+    last_ns[list(last)], first_ns[list(early)] = list(last.values()), list(early.values())
+    cold["first_ns"] = np.minimum(cold["first_ns"], first_ns[1:].astype(np.uint64))
+    end = int(last_ns.max())
     return Snapshot(
-        hot=loaded.array("flow_hot"),
-        cold=loaded.array("flow_cold"),
+        hot=hot,
+        cold=cold,
         names=loaded.array("names"),
         retired=tables.retired(loaded.array("retired")),
         # Capture time is wall time: both clocks stand at the last packet.
-        clock=ClockReading(last_ns // 10**6 % 2**32, TICKS, last_ns, last_ns),
+        clock=ClockReading(end // 10**6 % 2**32, TICKS, end, end),
         labels=tables.labels(),
         enums={name: dict(values) for name, values in abi.enums.items()},
         counters=tables.counters(),
+        last_ns=last_ns[1:],
     )

@@ -73,6 +73,8 @@ class Snapshot:
     slots: interface slot -> interface name.
     trouble: interface slot -> what it is instead of up (down, gone...), where somebody has looked.
     idle: enum flow_state -> seconds of silence that end such a flow; what is missing: endless.
+    last_ns: when each entry's last packet came, on the scale of clock.monotonic_ns; None: its
+    `seen` tells.
     """
 
     hot: Array
@@ -88,6 +90,7 @@ class Snapshot:
     trouble: dict[int, str] = field(default_factory=dict)
     idle: dict[str, float] = field(default_factory=dict)
     info: dict[str, int] = field(default_factory=dict)
+    last_ns: npt.NDArray[np.int64] | None = None
 
     def label(self, number: int) -> Label:
         """The label of a number; one that no table knows keeps its number as its name."""

@@ -6,6 +6,8 @@ import os
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -13,14 +15,24 @@ import pytest
 from tests import hellos
 from tests.packets import Conversation, Endpoint
 
+START = 1_700_000_000
+DAY = 86400
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loading a BPF program needs root")
 
 
-def write_pcap(path: Path, frames: list[bytes], cut: int = 0) -> None:
-    """A pcap file, a packet a millisecond; `cut` bytes are missing at its end."""
+def pcap(frames: list[bytes], moments: Sequence[int] = ()) -> bytes:
+    """A pcap file. moments: seconds of the packets, else they come a millisecond apart."""
     data = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
     for number, frame in enumerate(frames):
-        data += struct.pack("<IIII", 1_700_000_000, number * 1000, len(frame), len(frame)) + frame
+        time = (moments[number], 0) if moments else (START, number * 1000)
+        data += struct.pack("<IIII", *time, len(frame), len(frame)) + frame
+    return data
+
+
+def write_pcap(path: Path, frames: list[bytes], cut: int = 0) -> None:
+    """A pcap file whose last `cut` bytes are missing."""
+    data = pcap(frames)
     path.write_bytes(data[: len(data) - cut])
 
 
@@ -87,3 +99,35 @@ def test_more_flows_than_entries_make_the_table_grow(tmp_path: Path) -> None:
     done = replay(str(file), "--json", "--flows", "1024")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 3000
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        # Pairs of packets, a pair a flow. 2^31 ms are 25 days, 2^32 ms are 50.
+        [(START, START + 5), (START + 4000 * DAY, START + 4000 * DAY + 7)],
+        [(START + 4000 * DAY, START + 4000 * DAY + 7), (START, START + 5)],  # merged the other way
+        [(START, START + 15 * DAY), (START, START + 30 * DAY), (START, START + 60 * DAY)],
+        [(START + 9, START)],
+    ],
+    ids=["years apart", "back in time", "long silence", "out of order"],
+)
+def test_times_are_those_of_the_capture(tmp_path: Path, moments: list[tuple[int, int]]) -> None:
+    server = Endpoint("198.51.100.20", 4500)
+    frames = [
+        Conversation(Endpoint("10.1.0.1", 5000 + number), server).udp(b"payload")
+        for number in range(len(moments))
+        for _ in range(2)
+    ]
+    file = tmp_path / "a.pcap"
+    file.write_bytes(pcap(frames, [moment for pair in moments for moment in pair]))
+    done = replay(str(file), "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    flows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [flow["packets"] for flow in flows] == [[2, 0]] * len(moments)
+    seen = [
+        [datetime.fromisoformat(flow[key]).timestamp() for key in ("first_seen", "last_seen")]
+        for flow in flows
+    ]
+    assert seen == [sorted(pair) for pair in moments]
+    assert [flow["duration"] for flow in flows] == [max(pair) - min(pair) for pair in moments]
