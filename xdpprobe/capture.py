@@ -9,14 +9,13 @@ that shrinks meanwhile does no harm. No length in a file is believed before the 
 
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
 from xdpprobe.errors import DataError
+from xdpprobe.rereadable import Rereadable, name_of, refusals_named
 
 CHUNK = 1 << 20
 # libpcap itself accepts 256 KiB for Ethernet; what is far above is damage.
@@ -77,7 +76,7 @@ class _Interface:
 class _Source:
     """A window over a file: `buffer[position:]` is what was read and not yet used."""
 
-    def __init__(self, file: FileIO) -> None:
+    def __init__(self, file: Rereadable) -> None:
         self.file = file
         self.buffer = b""
         self.position = 0
@@ -114,34 +113,26 @@ class _Source:
         return len(self.buffer) - self.position
 
 
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Say of which file the system complains."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(str(path), (error.strerror or str(error)).lower()) from error
-
-
 class Capture:
     """An open capture: iterate over it, once, for its packets; close it, or use `with`.
 
     After the iteration `damage` says in words where and how the file breaks off, None if it is
     whole; every packet before that place was yielded. Raises DataError at opening for what is no
-    capture at all.
+    capture at all. With `file` it reads that, which somebody else opened and will close, from
+    where it stands.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, file: Rereadable | None = None) -> None:
+        self.name = name_of(path)
         self.damage: str | None = None
-        with _named(path):
-            # Buffered by _Source: a second layer would copy everything twice.
-            self._file = path.open("rb", buffering=0)
+        with refusals_named(self.name):
+            self._file = file or Rereadable(path)
+            self._own = file is None
             self._source = _Source(self._file)
             try:
                 self._packets = self._recognise()
             except BaseException:
-                self._file.close()
+                self.close()
                 raise
 
     def __enter__(self) -> "Capture":
@@ -156,13 +147,14 @@ class Capture:
         self.close()
 
     def close(self) -> None:
-        """Close the file; further iteration ends."""
-        self._file.close()
+        """Close the file, unless it was given."""
+        if self._own:
+            self._file.close()
 
     def __iter__(self) -> Iterator[Packet]:
         count = 0
         try:
-            with _named(self.path):
+            with refusals_named(self.name):
                 for packet in self._packets:
                     count += 1
                     yield packet
@@ -173,22 +165,22 @@ class Capture:
         source = self._source
         if not source.have(4):
             empty = source.left() == 0
-            raise DataError(str(self.path), "empty file" if empty else "too short for a capture")
+            raise DataError(self.name, "empty file" if empty else "too short for a capture")
         magic = int.from_bytes(source.buffer[:4], "big")
         swapped = int.from_bytes(source.buffer[:4], "little")
         if magic == NG_SECTION:
             if not source.have(12):
-                raise DataError(str(self.path), "pcapng file ends inside its first block")
+                raise DataError(self.name, "pcapng file ends inside its first block")
             if _section_order(source.buffer[8:12]) is None:
-                raise DataError(str(self.path), "pcapng file without a byte-order mark")
+                raise DataError(self.name, "pcapng file without a byte-order mark")
             return _pcapng_packets(source)
         for order, number in ((">", magic), ("<", swapped)):
             if number in PCAP_MAGICS:
                 if not source.have(PCAP_HEADER_LENGTH):
-                    raise DataError(str(self.path), "pcap file ends inside its header")
+                    raise DataError(self.name, "pcap file ends inside its header")
                 return _pcap_packets(source, order, *PCAP_MAGICS[number])
         hint = "compressed: unpack it first" if source.buffer[:2] in _PACKED else ""
-        raise DataError(str(self.path), "neither a pcap nor a pcapng file", hint)
+        raise DataError(self.name, "neither a pcap nor a pcapng file", hint)
 
 
 _PACKED = (b"\x1f\x8b", b"BZ", b"\xfd7", b"\x28\xb5", b"PK")

@@ -19,6 +19,7 @@ from xdpprobe.capture import MAX_TIME_NS, Capture
 from xdpprobe.errors import StateError
 from xdpprobe.linktypes import to_ethernet
 from xdpprobe.loader import Loaded, load_object
+from xdpprobe.rereadable import name_of, opened
 from xdpprobe.settings import TUNNELS
 from xdpprobe.snapshot import ClockReading, Snapshot
 
@@ -63,26 +64,30 @@ def replay(
 ) -> Replay:
     """Runs a capture. `flow_limit` is the table's first size: it grows until nothing is lost.
 
-    tunnels: as in `Settings`.
+    path: of a file or a pipe, or `-`: standard input. tunnels: as in `Settings`.
 
     Raises DataError for what is no capture, PrivilegeError, KernelError, and StateError where
     even the largest table is too small.
     """
     known = catalogues.load(signatures)
-    while True:
-        done = _run(path, known, flow_limit, fragments_apart, tunnels)
-        if not done.lost():
-            return done
-        if flow_limit * 4 > MOST_FLOWS:
-            raise StateError(
-                f"{path} has more flows than {flow_limit} entries can hold",
-                "split the capture (editcap -c) and replay the parts",
-            )
-        flow_limit *= 4
+    with opened(path) as file:
+        while True:
+            # Looked at first: what is no capture is said before the kernel is asked for anything.
+            with Capture(path, file) as capture:
+                done = _run(capture, known, flow_limit, fragments_apart, tunnels)
+            if not done.lost():
+                return done
+            if flow_limit * 4 > MOST_FLOWS:
+                raise StateError(
+                    f"{name_of(path)} has more flows than {flow_limit} entries can hold",
+                    "split the capture (editcap -c) and replay the parts",
+                )
+            flow_limit *= 4
+            file.rewind()
 
 
 def _run(
-    path: Path, known: catalogues.Catalogue, entries: int, apart: bool, tunnels: str
+    capture: Capture, known: catalogues.Catalogue, entries: int, apart: bool, tunnels: str
 ) -> Replay:
     constants: dict[str, int | bytes] = {
         "replaying": 1,
@@ -94,13 +99,9 @@ def _run(
         "idle_least": NEVER,
         "active_timeout": NEVER,
     }
-    # Open first: a file that is no capture is said before the kernel is asked for anything.
-    with (
-        Capture(path) as capture,
-        load_object(
-            constants, flows=entries, programs=["xdp_entry"], l4=known.l4, hz=TICKS
-        ) as loaded,
-    ):
+    with load_object(
+        constants, flows=entries, programs=["xdp_entry"], l4=known.l4, hz=TICKS
+    ) as loaded:
         loaded.tables().load(known)
         return _feed(capture, loaded)
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.packets import Conversation, Endpoint
 
 START = 1_700_000_000
 DAY = 86400
+CROWD = 3000
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loading a BPF program needs root")
 
@@ -36,9 +38,19 @@ def write_pcap(path: Path, frames: list[bytes], cut: int = 0) -> None:
     path.write_bytes(data[: len(data) - cut])
 
 
-def replay(*arguments: str) -> subprocess.CompletedProcess[str]:
+def replay(
+    *arguments: str, stdin: int | IO[bytes] = subprocess.DEVNULL, opened: Sequence[int] = ()
+) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "xdpprobe", "replay", *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        argv,
+        stdin=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        pass_fds=opened,
+    )
 
 
 @pytest.fixture
@@ -91,14 +103,44 @@ def test_short_frames_are_said(tmp_path: Path, frames: list[bytes]) -> None:
     assert "1 packets below 14 bytes" in done.stderr
 
 
-def test_more_flows_than_entries_make_the_table_grow(tmp_path: Path) -> None:
-    ends = (Endpoint(f"10.1.{n >> 8}.{n & 255}", 5000) for n in range(3000))
+@pytest.fixture
+def crowd(tmp_path: Path) -> Path:
+    """A capture of more flows than the smallest table holds."""
+    ends = (Endpoint(f"10.1.{n >> 8}.{n & 255}", 5000) for n in range(CROWD))
     server = Endpoint("198.51.100.20", 4500)
-    file = tmp_path / "a.pcap"
+    file = tmp_path / "crowd.pcap"
     write_pcap(file, [Conversation(end, server).udp(b"payload") for end in ends])
-    done = replay(str(file), "--json", "--flows", "1024")
+    return file
+
+
+def test_more_flows_than_entries_make_the_table_grow(crowd: Path) -> None:
+    done = replay(str(crowd), "--json", "--flows", "1024")
     assert done.returncode == 0
-    assert len(done.stdout.splitlines()) == 3000
+    assert len(done.stdout.splitlines()) == CROWD
+
+
+@pytest.mark.parametrize("way", ["pipe", "standard input", "standard input from a file"])
+def test_the_table_grows_for_what_can_be_read_once_only(crowd: Path, way: str) -> None:
+    options = ("--json", "--flows", "1024")
+    if way == "standard input from a file":
+        with crowd.open("rb") as file:
+            done = replay("-", *options, stdin=file)
+    else:
+        with subprocess.Popen(["cat", crowd], stdout=subprocess.PIPE) as cat:
+            assert cat.stdout is not None
+            number = cat.stdout.fileno()
+            if way == "pipe":
+                done = replay(f"/dev/fd/{number}", *options, opened=[number])
+            else:
+                done = replay("-", *options, stdin=cat.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == CROWD
+
+
+def test_standard_input_that_is_no_capture_is_named() -> None:
+    done = replay("-")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "xdpprobe: standard input: empty file\n"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from xdpprobe import flows
 from xdpprobe.flows import Flow
 from xdpprobe.replay import SHORTEST, Replay
 from xdpprobe.replay import replay as run_capture
+from xdpprobe.rereadable import name_of
 from xdpprobe.settings import TUNNELS
 from xdpprobe.views import report
 from xdpprobe.views.text import quantity
@@ -31,9 +32,10 @@ def add_parser(subparsers: Any) -> None:
         "replay",
         help="the flows of a capture file, as the data plane sees them",
         description=_DESCRIPTION,
-        epilog="example:\n  xdpprobe replay capture.pcapng --filter 'not app:youtube'",
+        epilog="examples:\n  xdpprobe replay capture.pcapng --filter 'not app:youtube'\n"
+        "  tcpdump -c 1000 -w - | xdpprobe replay -",
     )
-    parser.add_argument("file", type=Path, help="capture file")
+    parser.add_argument("file", type=Path, help="capture file or pipe; -: standard input")
     parser.add_argument("--json", action="store_true", help="one JSON object a flow and line")
     parser.add_argument(
         "--limit",
@@ -151,5 +153,6 @@ def summary(path: Path, done: Replay, found: int, quiet: bool) -> list[str]:
     if done.unsupported:
         lines.append(f"{done.unsupported} packets of a link type without plain IP were left out")
     if done.damage:
-        lines.append(f"xdpprobe: {path}: {done.damage}; all whole packets before are counted")
+        where = f"xdpprobe: {name_of(path)}: {done.damage}"
+        lines.append(f"{where}; all whole packets before are counted")
     return lines
