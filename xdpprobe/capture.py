@@ -21,6 +21,8 @@ CHUNK = 1 << 20
 # libpcap itself accepts 256 KiB for Ethernet; what is far above is damage.
 MAX_PACKET = 1 << 20
 MAX_BLOCK = 256 << 20
+# An old packet block has sixteen bits for their number; real files have a few.
+MAX_INTERFACES = 1 << 16
 MAX_TIME_NS = (1 << 63) - 1
 
 PCAP_HEADER_LENGTH = 24
@@ -58,7 +60,7 @@ class _Damage(Exception):
     """From here on the file makes no sense; what came before does."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Interface:
     """What an interface description block promises for the packets that name it."""
 
@@ -254,6 +256,8 @@ def _pcapng_packets(source: _Source) -> Iterator[Packet]:
             start, end = source.position + 8, source.position + length - 4
             source.position += length
             if kind == NG_INTERFACE:
+                if len(interfaces) == MAX_INTERFACES:
+                    raise _Damage(f"a section of more than {MAX_INTERFACES} interfaces")
                 interfaces.append(_interface(order, source.buffer[start:end]))
             else:
                 yield _READERS[kind](order, source.buffer, start, end, interfaces)

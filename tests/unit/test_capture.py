@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import captures
-from xdpprobe.capture import Capture, Packet
+from xdpprobe.capture import MAX_INTERFACES, Capture, Packet
 from xdpprobe.errors import DataError
 
 FRAMES = [bytes([i]) * (60 + i) for i in range(23)]
@@ -141,6 +141,17 @@ def test_a_packet_block_before_any_interface(tmp_path: Path) -> None:
     _, damage = read(tmp_path, captures.section() + captures.packet(b"x", kind=captures.SIMPLE))
     assert damage is not None
     assert "interface 0" in damage
+
+
+def test_interfaces_do_not_fill_the_memory(tmp_path: Path) -> None:
+    most = captures.section() + captures.interface() * MAX_INTERFACES
+    last = captures.packet(b"last", interface=MAX_INTERFACES - 1)
+    # A section counts its own.
+    packets, damage = read(tmp_path, (most + last) * 2)
+    assert ([p.data for p in packets], damage) == ([b"last"] * 2, None)
+    packets, damage = read(tmp_path, most + last + captures.interface() + last)
+    assert [p.data for p in packets] == [b"last"]
+    assert damage == f"a section of more than {MAX_INTERFACES} interfaces, after 1 whole packet"
 
 
 def test_an_absurd_packet_length_is_not_believed(tmp_path: Path) -> None:
