@@ -66,6 +66,7 @@ def test_a_flow_is_named_and_counted(tmp_path: Path, frames: list[bytes]) -> Non
     done = replay(str(file), "--json")
     assert (done.returncode, done.stderr) == (0, "")
     (flow,) = map(json.loads, done.stdout.splitlines())
+    assert flow["schema"] == 1
     assert (flow["app"], flow["host"], flow["src"]) == ("netflix", "www.netflix.com", "10.0.0.1")
     assert sum(flow["packets"]) == len(frames)
     assert sum(flow["bytes"]) == sum(map(len, frames))

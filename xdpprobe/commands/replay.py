@@ -22,8 +22,8 @@ _DESCRIPTION = """\
 Runs a capture (pcap or pcapng; Ethernet, raw IP, PPP, Linux cooked, ...) through the same XDP
 program that runs on interfaces, and prints its flows. Nothing is sent and nothing attached.
 
-JSON: one flow a line, one line for each pair of addresses and ports; the fields are those of
-`xdpprobe flows --help`."""
+JSON: one object a line, a line for each pair of addresses and ports: {"schema": 1, ...}, the rest
+as `xdpprobe flows --help` says."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -88,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
     limit = report.limit(args)
     if args.json:
         for flow in found[:limit]:
-            sys.stdout.write(report.compact(flow.to_json()) + "\n")
+            head = {"schema": report.SCHEMA}
+            sys.stdout.write(report.compact({**head, **flow.to_json()}) + "\n")
         sys.stdout.flush()
     else:
         from xdpprobe.views.tables import flows_table
