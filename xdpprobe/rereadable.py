@@ -11,7 +11,7 @@ import select
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import IO
@@ -40,23 +40,22 @@ class Rereadable:
 
     def __init__(self, path: Path) -> None:
         self._name = name_of(path)
-        if path == STANDARD_INPUT:
-            self._file = FileIO(0, closefd=False)
-        else:
+        with ExitStack() as stack:
             # Who reads large pieces needs no buffer, which would copy everything twice.
-            self._file = path.open("rb", buffering=0)
-        self._start = 0
-        self._kept: IO[bytes] | None = None
-        if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
-            self._start = self._file.tell()
-        else:
-            self._kept = tempfile.TemporaryFile(buffering=0)
+            standard = path == STANDARD_INPUT
+            file = FileIO(0, closefd=False) if standard else path.open("rb", buffering=0)
+            self._file = stack.enter_context(file)
+            self._start = 0
+            self._kept: IO[bytes] | None = None
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                self._start = file.tell()
+            else:
+                self._kept = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+            self._opened = stack.pop_all()
 
     def close(self) -> None:
         """Closes it, and gives up what was kept."""
-        self._file.close()
-        if self._kept:
-            self._kept.close()
+        self._opened.close()
 
     def rewind(self) -> None:
         """The next read begins at the start."""

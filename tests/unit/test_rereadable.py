@@ -59,7 +59,7 @@ def test_a_copy_that_has_no_room_is_said(pipe: Path) -> None:
     try:
         with opened(pipe) as file:
             resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
-            with pytest.raises(DataError, match="no copy can be kept in .*; save the capture"):
+            with pytest.raises(DataError, match=r"no copy can be kept in .*; save the capture"):
                 b"".join(iter(lambda: file.read(100_000), b""))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
