@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xdpprobe.snapshot import Array, ClockReading, Snapshot, pick
+from xdpprobe.snapshot import Array, Snapshot, pick
 
 Indexes = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
@@ -382,11 +382,11 @@ def _verdicts(snapshot: Snapshot, hot: Array, methods: dict[int, str]) -> list[V
     return result
 
 
-def of_records(records: Array, base: Snapshot, clock: ClockReading) -> Snapshot:
+def of_records(records: Array, base: Snapshot) -> Snapshot:
     """Records (struct flow_record) as a snapshot, so that `decode` and filters work on them.
 
-    base: any reading of the same probe, for labels, enums, interfaces, and for the names of records
-    that come without (only the record of the verdict carries the text). clock: the present.
+    base: a reading of the same probe, for clock, labels, enums, interfaces, and for the names of
+    records that come without (only the record of the verdict carries the text).
     """
     hot, cold, text = records["hot"].copy(), records["cold"].copy(), records["name"]
     # Every record is a whole flow, also one whose table entry was given up for it.
@@ -399,4 +399,4 @@ def of_records(records: Array, base: Snapshot, clock: ClockReading) -> Snapshot:
     names["length"], names["text"] = length[given], text[given]
     missing = np.flatnonzero(np.isin(base.names["hash"], cold["name"][~given & (cold["name"] > 1)]))
     names = np.concatenate((names, base.names.take(missing)))
-    return replace(base, hot=hot, cold=cold, names=names, clock=clock)
+    return replace(base, hot=hot, cold=cold, names=names)

@@ -21,10 +21,12 @@ from xdpprobe import syscall
 from xdpprobe.abi import RINGBUF
 from xdpprobe.errors import KernelError, StateError
 from xdpprobe.instance import Instance
-from xdpprobe.libbpf import library
+from xdpprobe.libbpf import library, uninterrupted
 from xdpprobe.probe import Probe
 
 RING_BYTES = 1 << 20
+MOST = 1024  # records a batch: while they come faster than they are read, a poll has no end
+_FULL = -errno.EXFULL  # ends a poll early; no error of its own
 _SAMPLE = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_void_p, c.c_size_t)
 
 
@@ -110,8 +112,8 @@ def _ring(instance: Instance, size: int) -> Iterator[int]:
         try:
             yield fd
         finally:
-            # Not under a lock that might have to be waited for at Ctrl-C: the bit and the
-            # element are this reader's own, and the pin's name tells the rest.
+            # The lock is for the bits, which stand in one word. Who is killed while waiting for
+            # it leaves a pin whose name tells that.
             if pin.exists():
                 with pins.lock():
                     _release(instance, element, pin)
@@ -123,16 +125,17 @@ def _ring(instance: Instance, size: int) -> Iterator[int]:
 def followed(probe: Probe, size: int = RING_BYTES) -> Iterator[Iterator[npt.NDArray[Any]]]:
     """Opens a ring of `size` bytes (a power of two); yields an endless iterator over records.
 
-    Every item is an array of struct flow_record, in order, perhaps empty (after a quarter of a
-    second without any). On leaving, the ring is given back. Raises StateError when four readers
-    follow already, or, while iterating, when the probe is detached.
+    Every item is an array of struct flow_record, in order, at most MOST of them, perhaps none
+    (after a quarter of a second without any). On leaving, the ring is given back. Raises
+    StateError when four readers follow already, or, while iterating, when the probe is detached
+    or attached anew.
     """
     dtype = probe.abi.dtype("flow_record")
     received: list[bytes] = []
 
     def keep(_context: int, data: int, length: int) -> int:
         received.append(c.string_at(data, min(length, dtype.itemsize)))
-        return 0
+        return 0 if len(received) < MOST else _FULL
 
     callback = _SAMPLE(keep)
     with ExitStack() as stack:
@@ -148,17 +151,12 @@ def _batches(
     probe: Probe, handle: int, received: list[bytes], dtype: np.dtype[Any]
 ) -> Iterator[npt.NDArray[Any]]:
     while True:
-        result = library().ring_buffer__poll(handle, 250)
-        if result < 0 and result != -errno.EINTR:
+        with uninterrupted():
+            result = library().ring_buffer__poll(handle, 250)
+        if result < 0 and result not in (-errno.EINTR, _FULL):
             raise KernelError("cannot read a ring buffer", -result)
         data = b"".join(record for record in received if len(record) == dtype.itemsize)
         received.clear()
-        if not data and not probe.instance.pins.exists():
-            raise StateError("the probe was detached", "attach again: xdpprobe attach IFACE")
+        if not data:
+            probe.check()
         yield np.frombuffer(data, dtype)
-
-
-def follow(probe: Probe, size: int = RING_BYTES) -> Iterator[npt.NDArray[Any]]:
-    """`followed` as a plain generator: close it, or exhaust the process, to give the ring back."""
-    with followed(probe, size) as batches:
-        yield from batches

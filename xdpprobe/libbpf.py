@@ -109,8 +109,8 @@ _keep_callback = _PRINT(_keep)
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until libbpf is done: no exception gets out of `_keep`, so it would be lost."""
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until libbpf is done: an exception does not get out of a callback."""
     before = signal.getsignal(signal.SIGINT)
     if before is None or threading.current_thread() is not threading.main_thread():
         yield  # where Python handles no signal, none gets lost
@@ -200,7 +200,7 @@ class Object:
         self.path = path
         self._library = library()
         _log.messages.clear()
-        with _uninterrupted():
+        with uninterrupted():
             self._handle = self._library.bpf_object__open_file(str(path).encode(), None)
         if not self._handle:
             raise _open_failure(c.get_errno(), path)
@@ -273,7 +273,7 @@ class Object:
     def load(self) -> None:
         """Creates the maps and loads the programs. Raises KernelError with the verifier's words."""
         _log.messages.clear()
-        with _uninterrupted():
+        with uninterrupted():
             result = self._library.bpf_object__load(self._handle)
         if result:
             raise _load_failure(-result, self.path)

@@ -9,6 +9,7 @@ would cost 34 MB more. So a row is only sure to be of one flow where hot.tag equ
 import mmap
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -54,6 +55,8 @@ class Probe:
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
+        # Before the first map is opened: what comes in its place meanwhile is noticed.
+        self._place = _identity(instance.pins.path)
         self._tables = instance.tables()
         self._hot = self._tables.array("flow_hot")
         self._cold = self._tables.array("flow_cold")
@@ -102,10 +105,19 @@ class Probe:
         """The tables that user space fills."""
         return self._tables
 
-    def snapshot(self) -> Snapshot:
-        """One reading of everything. Raises StateError when the probe was detached meanwhile."""
+    def check(self) -> None:
+        """Raises StateError when the probe was detached, or another one stands in its place.
+
+        The tables that were opened live on as they were: they must not be taken for the present.
+        """
         if not self.instance.pins.exists():
             raise StateError("the probe was detached", "attach again: xdpprobe attach IFACE")
+        if _identity(self.instance.pins.path) != self._place:
+            raise StateError("the probe was detached and attached anew", "start the command again")
+
+    def snapshot(self) -> Snapshot:
+        """One reading of everything. Raises StateError when the probe was detached meanwhile."""
+        self.check()
         clock = self._clock.reading(self._hz)
         hot = self._copy_hot()
         slots = self.instance.slots()
@@ -125,6 +137,15 @@ class Probe:
             idle=idle_seconds(self.instance.settings()),
             info={name: int(info[name]) for name in _INFO},
         )
+
+    def refreshed(self, base: Snapshot) -> Snapshot:
+        """An earlier reading with what the clocks, labels and interfaces are now.
+
+        Interfaces that were detached meanwhile keep their names: records of their flows may come.
+        """
+        slots = {**base.slots, **slot_names(self.instance.slots())}
+        clock = self._clock.reading(self._hz)
+        return replace(base, clock=clock, labels=self._current_labels(), slots=slots)
 
     def _copy_hot(self) -> Array:
         # Memory of its own goes back to the system with the snapshot; the heap would keep it.
@@ -149,6 +170,15 @@ class Probe:
         values = self._tables.per_cpu("ports", slot)
         packets, octets = values["packets"].sum(axis=0), values["bytes"].sum(axis=0)
         return (int(packets[0]), int(octets[0])), (int(packets[1]), int(octets[1]))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a directory from one that is made at its place later; None: there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def slot_names(slots: list[Slot]) -> dict[int, str]:

@@ -8,25 +8,28 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
 
 from tests import messages
 from tests.net.conftest import Cli, Veth
-from tests.net.frames import send
+from tests.net.frames import send, sender
 from tests.packets import Conversation, Endpoint
 from xdpprobe.errors import StateError
-from xdpprobe.follow import followed
+from xdpprobe.follow import MOST, followed
 from xdpprobe.probe import Probe
 
 NAME = "www.youtube.com"
 FOLLOWER = """\
 import sys, pathlib
-from xdpprobe.follow import follow
+from xdpprobe.follow import followed
 from xdpprobe.probe import Probe
-for records in follow(Probe.open(pathlib.Path(sys.argv[1]))):
-    print("ready", flush=True)
+with followed(Probe.open(pathlib.Path(sys.argv[1]))) as batches:
+    for records in batches:
+        print("ready", flush=True)
 """
 
 
@@ -38,10 +41,10 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def query(number: int) -> bytes:
+def query(number: int, name: str = NAME) -> bytes:
     """A frame with a DNS query of a flow of its own."""
     talk = Conversation(Endpoint("10.9.0.1", 20000 + number), Endpoint("10.9.0.2", 53))
-    return talk.udp(messages.dns_query(NAME.encode()))
+    return talk.udp(messages.dns_query(name.encode()))
 
 
 @pytest.fixture
@@ -122,6 +125,55 @@ def test_the_command_lives_through_silence(probe: Probe, cli: Cli, veth: Veth) -
         assert child.stderr.read() == ""
 
 
+def test_an_interrupt_while_a_record_is_taken_is_not_lost(probe: Probe, veth: Veth) -> None:
+    def interrupt(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code.co_name == "keep":
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+
+    with followed(probe) as records:
+        send(veth.left, 1, query(1))
+        sys.setprofile(interrupt)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                next(records)
+        finally:
+            sys.setprofile(None)
+    assert probe.tables().array("control")["readers"][0] == 0
+
+
+def test_a_batch_has_an_end_while_records_come(probe: Probe, veth: Veth) -> None:
+    with followed(probe) as records, sender(veth.left) as cable:
+        for number in range(MOST + 7):
+            cable.send(query(number))
+        assert [len(next(records)) for _ in range(2)] == [MOST, 7]
+
+
+def test_what_is_loaded_and_attached_later_has_its_name(
+    probe: Probe, cli: Cli, veth: Veth, tmp_path: Path
+) -> None:
+    name = "wiki.corp.example"
+    signatures = tmp_path / "mine.toml"
+    signatures.write_text(
+        '[[app]]\nid = 7168\nname = "wiki"\ntitle = "Wiki"\ncategory = "work"\n'
+        f'domains = ["{name}"]\n'
+    )
+    argv = cli.argv("flows", "--follow", "--json")
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        control = probe.tables().array("control")
+        wait_until(lambda: bool(control["readers"][0]))
+        cli("signatures", "load", str(signatures))
+        cli.attach(veth.left)
+        # Leaves on the left, which is attached by now, and is counted there.
+        send(veth.left, 1, query(1, name))
+        record = json.loads(child.stdout.readline())
+        child.send_signal(signal.SIGINT)
+        child.wait(30)
+    assert record["app"] == "wiki"
+    assert record["interface"] == f"eth0@{veth.left.namespace.name}"
+
+
 def test_status_takes_back_what_a_killed_reader_had(probe: Probe, cli: Cli) -> None:
     argv = [sys.executable, "-c", FOLLOWER, str(cli.bpffs)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
@@ -139,4 +191,12 @@ def test_detach_ends_a_reader(probe: Probe, cli: Cli) -> None:
         cli("detach", "--all")
         # One batch may still hold what was under way.
         with pytest.raises(StateError, match="detached"):
+            next(batch for batch in records if batch is None)
+
+
+def test_another_probe_in_its_place_ends_a_reader(probe: Probe, cli: Cli, veth: Veth) -> None:
+    with followed(probe) as records:
+        cli("detach", "--all")
+        cli.attach(veth.right)
+        with pytest.raises(StateError, match="attached anew"):
             next(batch for batch in records if batch is None)

@@ -101,6 +101,15 @@ def test_detached_meanwhile(probe: Probe, cli: Cli) -> None:
     assert not snapshot.hot["tag"].any()
 
 
+def test_attached_anew_meanwhile(probe: Probe, cli: Cli, veth: Veth) -> None:
+    cli.attach(veth.left)  # an update keeps the tables
+    probe.snapshot()
+    cli("detach", "--all")
+    cli.attach(veth.left)
+    with pytest.raises(StateError, match="attached anew"):
+        probe.snapshot()
+
+
 def test_status_and_dump_agree(probe: Probe, cli: Cli, veth: Veth) -> None:
     pytest.importorskip("bcc", reason="needs python3-bpfcc")
     send(veth.left, COUNT)

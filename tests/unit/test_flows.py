@@ -160,7 +160,7 @@ def test_records_decode_as_flows() -> None:
         records["name"][row, : len(name)] = np.frombuffer(name, np.uint8)
     records["cold"]["name"][0] = 12345
     records["cold"]["name"][1] = 0
-    view = flows.of_records(records, snapshot, snapshot.clock)
+    view = flows.of_records(records, snapshot)
     first, second, third = flows.decode(view, flows.live(view))
     assert (first.host, first.app, second.host) == ("a.example", "youtube", None)
     assert third.host == "r3.googlevideo.com"

@@ -3,7 +3,6 @@
 
 import argparse
 import sys
-import time
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,9 @@ import numpy as np
 from xdpprobe import flows
 from xdpprobe.errors import UsageError
 from xdpprobe.filter import Filter
-from xdpprobe.follow import follow
+from xdpprobe.follow import followed
 from xdpprobe.probe import Probe
-from xdpprobe.snapshot import Array, ClockReading, Snapshot
+from xdpprobe.snapshot import Array, Snapshot
 from xdpprobe.sorting import SORT_KEYS, order
 from xdpprobe.views import report
 from xdpprobe.views.text import endpoint, quantity
@@ -80,28 +79,23 @@ def _follow(args: argparse.Namespace, wanted: Filter | None) -> int:
     with Probe.open(args.bpffs) as probe:
         base = probe.snapshot()
         report.checked(wanted, base)
-        for records in follow(probe):
-            for line in record_lines(records, base, now(base.clock), wanted, args.json):
-                sys.stdout.write(line + "\n")
-            sys.stdout.flush()
+        with followed(probe) as batches:
+            for records in batches:
+                if not len(records):
+                    continue
+                base = probe.refreshed(base)
+                for line in record_lines(records, base, wanted, args.json):
+                    sys.stdout.write(line + "\n")
+                sys.stdout.flush()
     return 0
 
 
-def now(clock: ClockReading) -> ClockReading:
-    """The clocks of this moment, reckoned on from an earlier reading."""
-    monotonic = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    ticks = (monotonic - clock.monotonic_ns) * clock.hz // 10**9
-    return ClockReading((clock.jiffies + ticks) % 2**32, clock.hz, monotonic, time.time_ns())
-
-
-def record_lines(
-    records: Array, base: Snapshot, clock: ClockReading, wanted: Filter | None, as_json: bool
-) -> list[str]:
+def record_lines(records: Array, base: Snapshot, wanted: Filter | None, as_json: bool) -> list[str]:
     """A line for each record (struct flow_record) that the filter lets through."""
-    snapshot = flows.of_records(records, base, clock)
+    snapshot = flows.of_records(records, base)
     rows = np.arange(len(records)) if wanted is None else wanted.rows(snapshot)
     words = flows.kind_words(snapshot)
-    moment = flows.iso_time(clock.realtime_ns / 1e9)
+    moment = flows.iso_time(base.clock.realtime_ns / 1e9)
     lines = []
     kinds = records["kind"][rows].tolist()
     for kind, flow in zip(kinds, flows.decode(snapshot, rows), strict=True):
