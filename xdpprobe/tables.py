@@ -16,6 +16,7 @@ import numpy.typing as npt
 from xdpprobe import public_suffix, syscall
 from xdpprobe.abi import Abi
 from xdpprobe.catalogue import verify_protocols
+from xdpprobe.errors import DataError
 from xdpprobe.libbpf import possible_cpus
 from xdpprobe.rules import NameRule, compile_rules
 from xdpprobe.settings import PRIVACY
@@ -85,6 +86,7 @@ class Tables:
         changed, KernelError with the old rules still in force.
         """
         verify_protocols(catalogue.entries, self.abi.enums["protocol"])
+        self._refuse_other_names(catalogue)
         info = self.read("info")
         cut = int(info["privacy"]) == PRIVACY.index("cut")
         entries = compile_rules(
@@ -93,8 +95,7 @@ class Tables:
             self.abi.dtype("name_rule"),
             public_suffix.load() if cut else None,
         )
-        self._write_labels(catalogue.labels.values())
-        self._swap(entries)
+        self._swap(entries, catalogue.labels.values())
         info["signatures"] = np.frombuffer(catalogue.digest, np.uint8)
         info["rules"] = len(entries)
         info["suffixes"] = cut
@@ -115,6 +116,23 @@ class Tables:
         names["text"] = 0
         names["hash"] = 0
 
+    def _refuse_other_names(self, catalogue: Knowledge) -> None:
+        """Raises DataError where a number would change its meaning.
+
+        Flows in the table, and the totals of those that left it, carry numbers and not names. So a
+        label stays when no file defines it any more, and keeps its number for itself.
+        """
+        running = self.labels()
+        for label in catalogue.labels.values():
+            known = running.get(label.id, label)
+            if known.name != label.name:
+                entry = catalogue.entries[label.id]
+                raise DataError(
+                    entry.where("id"),
+                    f"id {label.id} is {known.name} in the running probe, not {label.name}",
+                    "take another number, or detach and attach anew",
+                )
+
     def _write_labels(self, labels: Iterable[Label]) -> None:
         table = self.array("labels", writable=True)
         for label in labels:
@@ -124,7 +142,7 @@ class Tables:
             record["kind"] = _KINDS.index(label.kind)
             table[label.id] = record
 
-    def _swap(self, entries: list[tuple[bytes, bytes]]) -> None:
+    def _swap(self, entries: list[tuple[bytes, bytes]], labels: Iterable[Label]) -> None:
         control = self.array("control", writable=True)
         generation = int(control["generation"][0])
         new, old = (generation + 1) & 1, generation & 1
@@ -143,6 +161,8 @@ class Tables:
             syscall.update_many(fd, entries, f"cannot store {len(entries)} name rules")
             value = fd.to_bytes(4, "little")
             syscall.update(outer, new, value, "cannot install the name rules")
+            # No rule gives a number that has no name yet, and what may fail is behind us.
+            self._write_labels(labels)
             control["generation"][0] = (generation + 1) & 0xFFFFFFFF
             # Every update of an array of maps waits until no program runs that began before
             # it. So after this one no packet is left that chose the old element.

@@ -180,16 +180,47 @@ def test_reload_swaps_rules_and_labels(loaded: Loaded, catalogue: Catalogue) -> 
 
 def test_failed_reload_changes_nothing(loaded: Loaded, catalogue: Catalogue) -> None:
     load_tables(loaded, catalogue)
-    before = loaded.tables().read("info").tobytes(), loaded.array("control").tobytes()
+    before = [loaded.array(name).tobytes() for name in ("control", "labels")]
+    info = loaded.tables().read("info")
     inner = loaded.abi.maps["name_rules"].inner
     assert inner is not None
     names = (f"n{number}.example" for number in range(inner.max_entries + 1))
+    too_many = replace(
+        catalogue,
+        rules=[NameRule(name, 8001) for name in names],
+        labels={**catalogue.labels, 8001: Label(8001, "late", "other", "application")},
+    )
     with pytest.raises(KernelError, match="name rules"):
-        load_tables(loaded, replace(catalogue, rules=[NameRule(name, 512) for name in names]))
+        load_tables(loaded, too_many)
     with pytest.raises(DataError):
         load_tables(loaded, replace(catalogue, entries={}))
-    assert before == (loaded.tables().read("info").tobytes(), loaded.array("control").tobytes())
+    assert before == [loaded.array(name).tobytes() for name in ("control", "labels")]
+    assert info == loaded.tables().read("info")
     assert match(loaded, "www.youtube.com")
+
+
+def test_a_number_keeps_its_name_while_the_probe_lives(loaded: Loaded, tmp_path: Path) -> None:
+    def own(name: str, category: str = "work") -> Catalogue:
+        file = tmp_path / "own.toml"
+        file.write_text(
+            f'[[app]]\nid = 8002\nname = "{name}"\ntitle = "Own"\ncategory = "{category}"\n'
+            f'domains = ["{name}.test"]\n'
+        )
+        return catalogues.load([file])
+
+    load_tables(loaded, own("intranet"))
+    load_tables(loaded, catalogues.load())  # the file is gone, what it counted is not
+    assert loaded.tables().labels()[8002].name == "intranet"
+    before = loaded.tables().read("info")
+    with pytest.raises(DataError) as refused:
+        load_tables(loaded, own("wiki"))
+    assert str(refused.value) == (
+        f"{tmp_path}/own.toml:2: id 8002 is intranet in the running probe, not wiki;"
+        " take another number, or detach and attach anew"
+    )
+    assert before == loaded.tables().read("info")
+    load_tables(loaded, own("intranet", "web"))
+    assert loaded.tables().labels()[8002].category == "web"
 
 
 def test_an_interrupt_while_loading_is_not_lost() -> None:
