@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,8 @@ _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _HEADER = re.compile(r"^[ \t]*\[\[[ \t]*(app|protocol)[ \t]*\]\]", re.MULTILINE)
-_STRING_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|#.*')
+# Possessive, and one without its end goes to the line's: nothing is looked at twice.
+_STRING_OR_COMMENT = re.compile(r'"(?:[^"\\\n]++|\\.)*+"?|\'[^\'\n]*+\'?|#.*')
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +119,7 @@ def parse(path: Path, data: bytes) -> list[Entry]:
         if key not in _KEYS:
             raise DataError(
                 f"{path}:{_top_level_line(text, key)}",
-                f"unknown table or key {key!r}",
+                f"unknown table or key {_brief(repr(key))}",
                 "only [[app]] and [[protocol]] tables stand in a signature file",
             )
     entries = []
@@ -135,6 +137,15 @@ def _toml(path: Path, text: str) -> dict[str, Any]:
         # With them a line that looks like a header need not be one, and no line could be named.
         number = text.count("\n", 0, multi_line.start()) + 1
         raise DataError(f"{path}:{number}", "multi-line strings are not used in this format")
+    bare = _STRING_OR_COMMENT.sub("", text)
+    if (dot := bare.find(".")) >= 0:
+        # The time that tomllib takes for a.a.a.a... grows with its square.
+        number = bare.count("\n", 0, dot) + 1
+        raise DataError(
+            f"{path}:{number}",
+            "a dot outside of quotes",
+            "names stand in quotes; dotted keys and fractions are not used in this format",
+        )
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -147,7 +158,7 @@ def _toml(path: Path, text: str) -> dict[str, Any]:
 
 
 def _top_level_line(text: str, key: str) -> int:
-    pattern = re.compile(rf"\s*\[*\s*[\"']?{re.escape(key)}\b")
+    pattern = re.compile(rf"\s*+\[*+\s*+[\"']?{re.escape(key)}\b")
     lines = text.split("\n")
     return next((n for n, line in enumerate(lines, 1) if pattern.match(line)), 1)
 
@@ -160,6 +171,11 @@ class _Bad(Exception):
         self.why, self.hint, self.value = why, hint, value
 
 
+def _brief(why: str) -> str:
+    """A reason that quotes a value of any length, in one line that can be read."""
+    return why if len(why) <= 300 else f"{why[:100]}...{why[-190:]}"
+
+
 def _entry(source: SourceText, kind: str, index: int, table: object) -> Entry:
     if not isinstance(table, dict):
         raise DataError(str(source.path), f"{kind} is not written as [[{kind}]] tables")
@@ -167,7 +183,9 @@ def _entry(source: SourceText, kind: str, index: int, table: object) -> Entry:
         if key not in _KEYS[kind]:
             known = ", ".join(_KEYS[kind])
             where = source.where(kind, index, key)
-            raise DataError(where, f"unknown key {key!r} in [[{kind}]]", f"known are {known}")
+            raise DataError(
+                where, f"unknown key {_brief(repr(key))} in [[{kind}]]", f"known are {known}"
+            )
     for key in ("id", "name", "title", "category"):
         if key not in table:
             raise DataError(source.where(kind, index), f"[[{kind}]] has no {key!r}")
@@ -177,7 +195,7 @@ def _entry(source: SourceText, kind: str, index: int, table: object) -> Entry:
             values[key] = _KEYS[kind][key](value)
         except _Bad as bad:
             where = source.where(kind, index, key, bad.value)
-            raise DataError(where, f"{key}: {bad.why}", bad.hint) from None
+            raise DataError(where, f"{key}: {_brief(bad.why)}", bad.hint) from None
     entry = Entry(kind=kind, index=index, file=source, **values)
     if kind == "app" and not (entry.domains or entry.exact):
         raise DataError(entry.where(), f"app {entry.name!r} has neither 'domains' nor 'exact'")
@@ -227,7 +245,8 @@ def _items(value: object) -> list[object]:
 
 def _once(items: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(items)) < len(items):
-        twice = next(item for item in items if items.count(item) > 1)
+        counts = Counter(items)
+        twice = next(item for item in items if counts[item] > 1)
         raise _Bad(f"{twice!r} stands in it twice", value=twice)
     return items
 

@@ -3,6 +3,7 @@
 
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,6 +109,10 @@ MISTAKES = [
     (change("title = ", "name = "), 5, "is not valid TOML"),
     (change('"vendor documentation"', '"vendor'), 19, "is not valid TOML"),
     (change('"vendor documentation"', '"""a\n[[app]]"""'), 19, "multi-line strings"),
+    (change("source = ", "sour.ce = "), 19, "a dot outside of quotes"),
+    (change("source = ", '"sour" . "ce" = '), 19, "a dot outside of quotes"),
+    (change('"vendor documentation"', "vendor.documentation # 'a.b'"), 19, "a dot outside of"),
+    (change("vendor documentation", "v" * 5000), 19, "v...vv"),
     (GOOD.encode().replace(b"vendor", b"\xff"), 19, "is not UTF-8"),
     (GOOD.encode() + b"[x]\n", 20, "unknown table or key 'x'"),
     (b"[[protocol]]\nid = 512\n", 1, "has no 'name'"),
@@ -122,6 +127,24 @@ def test_mistake_with_line(write: Write, data: bytes, line: int, why: str) -> No
     assert caught.value.where == f"{path}:{line}"
     assert why in caught.value.why
     assert "\n" not in str(caught.value)
+
+
+# The time for each grew with its square, to far above what is allowed below.
+TWICE = [f'"a{min(number, 59_999)}.b",' for number in range(60_001)]
+LONG = {
+    "a domain twice": GOOD + f"domains = [{''.join(TWICE)}]",
+    "a dotted key": ".".join("a" * 200_000) + " = 1",
+    "a blank line": " " * 200_000 + "\nx = 1",
+}
+
+
+@pytest.mark.parametrize("case", LONG)
+def test_long_mistakes_are_found_in_time(write: Write, case: str) -> None:
+    path = write(LONG[case].encode())
+    began = time.process_time()
+    with pytest.raises(DataError):
+        signature_file.parse(path, path.read_bytes())
+    assert time.process_time() - began < 5
 
 
 PROTOCOL = '[[protocol]]\nid = 400\nname = "p"\ntitle = "P"\ncategory = "network"\nl4 = %s\n'
