@@ -7,6 +7,7 @@ was meant.
 """
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,9 @@ def load(directories: Sequence[Path] | None = None) -> Catalogue:
         entries = []
         for path in files:
             data = signature_file.read(path)
-            digest.update(b"%d %s %d\n" % (len(path.name), path.name.encode(), len(data)) + data)
+            digest.update(
+                b"%d %s %d\n" % (len(path.name), os.fsencode(path.name), len(data)) + data
+            )
             entries += signature_file.parse(path, data)
         merged.add(entries)
     return Catalogue(

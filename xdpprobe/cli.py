@@ -15,12 +15,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from xdpprobe import commands
+from xdpprobe import commands, streams
 from xdpprobe.errors import ProbeError, UsageError
 from xdpprobe.version import VERSION
 
 BPFFS = Path("/sys/fs/bpf")
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+# A full disk, a quota, a size limit, a descriptor that is open for reading only.
+_OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF)
 # The order of the help text; a command that is not named here stands behind.
 _ORDER = (
     "attach",
@@ -119,14 +121,9 @@ def run(arguments: Sequence[str]) -> int:
     return code
 
 
-def _harmless(message: str) -> str:
-    """A message that may quote a file's or an interface's name, without control characters."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
-
-
 def _system_error(error: OSError) -> str:
     """What the system refused where nothing more is known of it."""
-    if error.errno == errno.ENOSPC and error.filename is None:
+    if error.errno in _OF_OUTPUT and error.filename is None:
         return f"cannot write the output: {error.strerror}"
     where = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
     return f"{where}{error.strerror or error}"
@@ -134,23 +131,22 @@ def _system_error(error: OSError) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script: returns the exit code."""
+    streams.prepare()
     try:
         try:
             code = run(sys.argv[1:] if arguments is None else arguments)
         finally:
             sys.stdout.flush()
     except ProbeError as error:
-        print(f"xdpprobe: {_harmless(str(error))}", file=sys.stderr)
+        streams.say(str(error))
         return error.exit_code
     except BrokenPipeError:
-        # The reader has seen enough. Python would complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.give_up(sys.stdout)  # the reader has seen enough
         return 0
     except KeyboardInterrupt:
         return _INTERRUPTED
     except OSError as error:
-        print(f"xdpprobe: {_harmless(_system_error(error))}", file=sys.stderr)
-        if error.errno == errno.ENOSPC:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.give_up(sys.stdout)
+        streams.say(_system_error(error))
         return ProbeError.exit_code
     return code

@@ -7,6 +7,7 @@ programs and links are in `syscall.py`. Works with libbpf 1.1 (Debian 12) and la
 
 import ctypes as c
 import errno
+import os
 import re
 import signal
 import threading
@@ -201,7 +202,7 @@ class Object:
         self._library = library()
         _log.messages.clear()
         with uninterrupted():
-            self._handle = self._library.bpf_object__open_file(str(path).encode(), None)
+            self._handle = self._library.bpf_object__open_file(os.fsencode(path), None)
         if not self._handle:
             raise _open_failure(c.get_errno(), path)
         self._maps = {

@@ -7,6 +7,7 @@ pyroute2 is imported when the first interface is looked at: its import is a tent
 import ctypes
 import difflib
 import fcntl
+import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -68,11 +69,25 @@ def _kind(attributes: dict[str, Any]) -> str:
     return str(_attributes(attributes.get("IFLA_LINKINFO")).get("IFLA_INFO_KIND") or "")
 
 
+def typed(name: str) -> str:
+    """A name from the command line as the kernel's are shown here, whatever the locale."""
+    return _shown(os.fsencode(name))
+
+
+def _shown(name: bytes | str) -> str:
+    """A name may be of any bytes; pyroute2 leaves what is not UTF-8 as bytes."""
+    return name if isinstance(name, str) else name.decode(errors="surrogateescape")
+
+
+def _raw(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")
+
+
 def _ethtool(name: str, request: tuple[int, int]) -> bytes:
     """The answer to an ethtool request; zeros where the driver gives none."""
     command, size = request
     buffer = ctypes.create_string_buffer(command.to_bytes(4, "little"), size)
-    ifreq = struct.pack("16sP16x", name.encode(), ctypes.addressof(buffer))
+    ifreq = struct.pack("16sP16x", _raw(name), ctypes.addressof(buffer))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         try:
             fcntl.ioctl(control, _SIOCETHTOOL, ifreq)
@@ -85,7 +100,7 @@ def _interface(link: Any, master: str) -> Interface:
     attributes = _attributes(link)
     xdp = _attributes(attributes.get("IFLA_XDP"))
     programs = {value for name, value in xdp.items() if name.endswith("PROG_ID") and value}
-    name = str(attributes["IFLA_IFNAME"])
+    name = _shown(attributes["IFLA_IFNAME"])
     flags = int.from_bytes(_ethtool(name, _FLAGS)[4:8], "little")
     driver = _ethtool(name, _DRIVER_INFO)[4:36].rstrip(b"\0").decode(errors="replace")
     return Interface(
@@ -105,20 +120,20 @@ def _interface(link: Any, master: str) -> Interface:
 
 def look_up(name: str) -> Interface:
     """An interface of the current namespace. Raises UsageError, with names alike, if none."""
-    if not name or len(name.encode()) > 15:
+    if not name or len(_raw(name)) > 15:
         raise UsageError(f"{name!r} cannot be the name of an interface", "`ip -br link` lists them")
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
     with IPRoute() as netlink:
         try:
-            link = netlink.link("get", ifname=name)[0]
+            link = netlink.link("get", ifname=_raw(name))[0]
             above = _attributes(link).get("IFLA_MASTER")
             master = _kind(_attributes(netlink.link("get", index=above)[0])) if above else ""
         except NetlinkError as error:
             if error.code != _NO_DEVICE:
                 raise KernelError(f"cannot look up interface {name}", error.code) from error
-            known = [str(_attributes(link)["IFLA_IFNAME"]) for link in netlink.get_links()]
+            known = [_shown(_attributes(link)["IFLA_IFNAME"]) for link in netlink.get_links()]
             close = difflib.get_close_matches(name, known, n=3) or sorted(known)[:8]
             raise UsageError(
                 f"there is no interface {name}", f"there is {', '.join(close)}"

@@ -16,6 +16,7 @@ from xdpprobe.errors import PrivilegeError, UsageError
 
 _NAMED = Path("/run/netns")
 _OWN = Path("/proc/self/ns/net")
+_LIST = "`ip netns list` shows those there are"
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,21 @@ def named(name: str | None) -> Namespace:
         return own()
     path = _path(name)
     try:
-        return Namespace(path, path.stat().st_ino, name)
-    except FileNotFoundError:
-        raise UsageError(
-            f"there is no network namespace {name}", "`ip netns list` shows those there are"
-        ) from None
+        found = path.stat()
     except PermissionError:
         raise PrivilegeError(f"no permission for {path}", "run it as root") from None
+    except (OSError, ValueError):  # none, a name too long, a loop of links, a NUL
+        raise UsageError(f"there is no network namespace {name}", _LIST) from None
+    # All namespaces are on one file system of the kernel's own.
+    if found.st_dev != _OWN.stat().st_dev:
+        raise UsageError(f"{name or repr(name)} is not a network namespace", _LIST)
+    return Namespace(path, found.st_ino, name)
+
+
+def _path(name: str) -> Path:
+    """Where a namespace of that name is; also a name that was recorded under another locale."""
+    name = os.fsdecode(name.encode(errors="surrogateescape"))
+    return Path(name) if "/" in name else _NAMED / name
 
 
 def exists(name: str) -> bool:

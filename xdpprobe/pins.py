@@ -35,7 +35,7 @@ def _filesystem_type(path: Path) -> int:
     """f_type of statfs(2), which the os module does not tell."""
     buffer = (ctypes.c_long * 32)()  # larger than struct statfs anywhere
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.statfs(str(path).encode(), buffer):
+    if libc.statfs(os.fsencode(path), buffer):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return int(buffer[0]) & 0xFFFFFFFF
 

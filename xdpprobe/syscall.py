@@ -292,12 +292,12 @@ def map_values(fd: int, dtype: np.dtype[Any], length: int, writable: bool) -> np
 
 def pin(fd: int, path: Path) -> None:
     """Gives a map, program or link a name in bpffs."""
-    check(library().bpf_obj_pin(fd, str(path).encode()), f"cannot pin {path}")
+    check(library().bpf_obj_pin(fd, os.fsencode(path)), f"cannot pin {path}")
 
 
 def open_pin(path: Path) -> int:
     """Descriptor of a pinned object; the caller closes it."""
-    return check(library().bpf_obj_get(str(path).encode()), f"cannot open {path}")
+    return check(library().bpf_obj_get(os.fsencode(path)), f"cannot open {path}")
 
 
 def create_link(program: int, ifindex: int, kind: int, flags: int, what: str) -> int:
@@ -383,5 +383,10 @@ def enter_netns(fd: int) -> None:
     clone_newnet = 0x40000000
     libc = c.CDLL(None, use_errno=True)
     if libc.setns(fd, clone_newnet):
-        hint = "entering another network namespace takes CAP_SYS_ADMIN"
-        raise failure(c.get_errno(), "cannot enter the network namespace", hint)
+        code = c.get_errno()
+        hint = (
+            "that is a namespace of another kind; `ip netns list` shows those of the network"
+            if code == errno.EINVAL
+            else "entering another network namespace takes CAP_SYS_ADMIN"
+        )
+        raise failure(code, "cannot enter the network namespace", hint)

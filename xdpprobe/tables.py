@@ -42,13 +42,14 @@ class Knowledge(Protocol):
 
 def text(field: Array) -> str:
     """A NUL-padded u8 array as text."""
-    return field.tobytes().rstrip(b"\0").decode(errors="replace")
+    return field.tobytes().rstrip(b"\0").decode(errors="surrogateescape")
 
 
 def set_text(record: Array, field: str, value: str) -> None:
     """Writes text into a u8 array, cut to fit, NUL-padded."""
     size = record.dtype[field].itemsize
-    record[field] = np.frombuffer(value.encode()[:size].ljust(size, b"\0"), np.uint8)
+    octets = value.encode(errors="surrogateescape")  # a name may be of any bytes
+    record[field] = np.frombuffer(octets[:size].ljust(size, b"\0"), np.uint8)
 
 
 class Tables:

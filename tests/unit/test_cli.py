@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line itself: commands found, mistakes in one line, pipes that close."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -98,6 +100,90 @@ def test_a_full_disk_behind_the_output_is_one_line(arguments: tuple[str, ...]) -
         )
     message = "xdpprobe: cannot write the output: No space left on device\n"
     assert (done.returncode, done.stderr) == (1, message)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    ("arguments", "code", "out", "err"),
+    [
+        ("--version", 0, f"xdpprobe {VERSION}\n", ""),
+        ("signatures match x.com", 0, "x.com: twitter (social), by x.com\n", ""),
+        ("attach --flows 1 eth0", 2, "", "xdpprobe: --flows"),
+    ],
+)
+def test_a_closed_stream_is_as_dev_null(
+    closed: str, arguments: str, code: int, out: str, err: str
+) -> None:
+    line = f"{' '.join(COMMAND)} {arguments} {closed}"
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == code
+    assert done.stdout == ("" if ">&-" in closed.replace("2>&-", "") else out)
+    assert done.stderr.startswith("" if "2>&-" in closed else err)
+    assert done.stderr.count("\n") == (1 if err and "2>&-" not in closed else 0)
+
+
+@pytest.mark.parametrize("stream", ["2</dev/null", "2>/dev/full"])
+def test_an_error_that_cannot_be_written_keeps_its_exit_code(stream: str) -> None:
+    line = f"{' '.join(COMMAND)} nonsense {stream}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, b"", b"")
+
+
+ASCII_ONLY = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_what_the_locale_lacks_is_a_question_mark() -> None:
+    arguments = [*COMMAND, "signatures", "list", "--filter", "sipgate"]
+    done = subprocess.run(
+        arguments,
+        capture_output=True,
+        env=os.environ | ASCII_ONLY | {"COLUMNS": "60"},
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"sipgate.de" in done.stdout
+    assert b"?" in done.stdout
+
+
+@pytest.mark.parametrize("locale", [{}, ASCII_ONLY])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [b"signatures", b"check", b"%s"],
+        [b"replay", b"%s"],
+        [b"status", b"--bpffs", b"%s"],
+        [b"detach", b"--netns", b"%s", b"eth0"],
+        [b"signatures", b"check", b"%s", b"%s.toml"],
+    ],
+)
+def test_a_name_of_any_bytes_is_shown_in_one_line(
+    tmp_path: Path, locale: dict[str, str], arguments: list[bytes]
+) -> None:
+    name = os.fsencode(tmp_path) + b"/\xff"
+    Path(os.fsdecode(name + b".toml")).touch()
+    done = subprocess.run(
+        [*COMMAND, *(word.replace(b"%s", name) for word in arguments)],
+        capture_output=True,
+        env=os.environ | locale,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith(b"xdpprobe: ")
+    assert done.stderr.count(b"\n") == 1
+    assert b"/\\xff" in done.stderr
+
+
+def test_a_signature_file_may_have_a_name_of_any_bytes(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/\xff.toml"
+    Path(os.fsdecode(path)).touch()
+    done = subprocess.run(
+        [*COMMAND, "signatures", "check", path], capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_what_the_system_refuses_is_one_line_that_names_it() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xdpprobe import hooks, memory
+from xdpprobe.netdev import typed
 from xdpprobe.settings import PRIVACY, TUNNELS, Settings
 
 _DESCRIPTION = """\
@@ -33,7 +34,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
     )
     add = parser.add_argument
-    add("interfaces", nargs="+", metavar="IFACE", help="interface to attach to")
+    add("interfaces", nargs="+", type=typed, metavar="IFACE", help="interface to attach to")
     add("--hook", choices=hooks.HOOKS, help="where packets are seen (default auto)")
     add("--mode", choices=hooks.MODES, help="of XDP; skb sees merged packets (default native)")
     add("--direction", choices=hooks.DIRECTIONS, help="which packets (default both)")

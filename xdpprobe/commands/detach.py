@@ -4,6 +4,8 @@
 import argparse
 from typing import Any
 
+from xdpprobe.netdev import typed
+
 _DESCRIPTION = """\
 Detaches interfaces. With the last one the tables go, and with them all totals: read them first.
 --all detaches every interface, and removes probes of other xdpprobe versions too."""
@@ -18,7 +20,7 @@ def add_parser(subparsers: Any) -> None:
         epilog="example:\n  xdpprobe detach eth0",
     )
     add = parser.add_argument
-    add("interfaces", nargs="*", metavar="IFACE", help="interface to detach")
+    add("interfaces", nargs="*", type=typed, metavar="IFACE", help="interface to detach")
     add("--all", action="store_true", dest="everything", help="everything that is attached")
     add("--netns", metavar="NAME", help="network namespace that the interfaces are in")
     parser.set_defaults(run=run)

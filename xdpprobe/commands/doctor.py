@@ -5,6 +5,8 @@ import argparse
 import json
 from typing import Any
 
+from xdpprobe.netdev import typed
+
 _DESCRIPTION = """\
 Checks the kernel, this process, the BPF file system and the interfaces named, and gives the
 command that would help. Changes nothing. Exit code 0 when `attach` would work."""
@@ -19,7 +21,7 @@ def add_parser(subparsers: Any) -> None:
         epilog="example:\n  xdpprobe doctor eth0",
     )
     add = parser.add_argument
-    add("interfaces", nargs="*", metavar="IFACE", help="interface to check")
+    add("interfaces", nargs="*", type=typed, metavar="IFACE", help="interface to check")
     add("--netns", metavar="NAME", help="network namespace that the interfaces are in")
     add("--json", action="store_true", help="one JSON object, schema 1")
     parser.set_defaults(run=run)

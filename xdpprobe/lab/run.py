@@ -27,7 +27,7 @@ COMMAND_TIMEOUT = 20.0
 def start_time(pid: int) -> int | None:
     """Start time of a process in clock ticks since boot; None when there is no such process."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return None
     # The command name, field 2, may hold blanks and brackets: count from its last bracket.
