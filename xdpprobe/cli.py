@@ -54,6 +54,18 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(*args, **kwargs)
+        self._below: dict[str, Parser] = {}
+
+    def add_subparsers(self, **kwargs: Any) -> Any:
+        action = super().add_subparsers(**kwargs)
+        self._below = action.choices
+        return action
+
+    def add_bpffs_below(self) -> None:
+        """Lets --bpffs stand after a command or verb too, without undoing what stood before it."""
+        for parser in self._below.values():
+            _add_bpffs(parser, argparse.SUPPRESS)
+            parser.add_bpffs_below()
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"see `{self.prog} --help`")
@@ -91,9 +103,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     for name in command_names() if only is None else [only]:
         import_module(f"xdpprobe.commands.{name}").add_parser(subparsers)
-    for command in subparsers.choices.values():
-        # After the command as well, without undoing what stood before it.
-        _add_bpffs(command, argparse.SUPPRESS)
+    parser.add_bpffs_below()
     return parser
 
 

@@ -73,6 +73,20 @@ def test_bpffs_before_and_after(capsys: pytest.CaptureFixture[str], arguments: l
     assert "/nowhere/at/all" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--bpffs /a signatures load x.toml",
+        "signatures --bpffs /a load x.toml",
+        "signatures load x.toml --bpffs /a",
+        "--bpffs /b signatures --bpffs /c load --bpffs=/a x.toml",
+    ],
+)
+def test_bpffs_before_and_after_a_verb(line: str) -> None:
+    args = cli.build_parser().parse_args(line.split())
+    assert (args.bpffs, args.paths) == (Path("/a"), [Path("x.toml")])
+
+
 def test_a_pipe_that_closes_is_no_error() -> None:
     line = " ".join([*COMMAND, "completion", "bash"])
     done = subprocess.run(
