@@ -29,6 +29,7 @@ from xdpprobe.errors import KernelError, PrivilegeError, ProbeError, StateError
 DEFAULT = Path("/sys/fs/bpf")
 _MAGIC = 0xCAFE4A11  # BPF_FS_MAGIC of linux/magic.h
 _LOCK_PATIENCE_S = 10.0
+_CHOOSE = "--bpffs takes the directory where a BPF file system is mounted"
 
 
 def _filesystem_type(path: Path) -> int:
@@ -41,16 +42,29 @@ def _filesystem_type(path: Path) -> int:
 
 
 def check_bpffs(bpffs: Path) -> None:
-    """Raises StateError unless a BPF file system is mounted there."""
-    # Else anybody may make files there: the kernel's default is mode 1777.
+    """Raises StateError or PrivilegeError unless a BPF file system is mounted there."""
+    # Without the mode anybody may make files there: the kernel's default is 1777.
     hint = f"mount one: mount -t bpf -o mode=0700 bpf {bpffs}"
-    if not bpffs.is_dir():
-        raise StateError(f"{bpffs} is not a directory", f"mkdir -p {bpffs} && {hint[11:]}")
-    if _filesystem_type(bpffs) != _MAGIC:
+    try:
+        is_directory = stat.S_ISDIR(bpffs.stat().st_mode)
+        kind = _filesystem_type(bpffs)
+    except FileNotFoundError:
+        raise StateError(
+            f"there is no directory {bpffs}", f"mkdir -p {bpffs} && {hint[11:]}"
+        ) from None
+    except ValueError as error:  # a NUL
+        raise StateError(f"{bpffs} cannot be used: {error}", _CHOOSE) from None
+    except OSError as error:
+        raise _refused(error, bpffs) from error
+    if not is_directory:
+        raise StateError(f"{bpffs} is not a directory", _CHOOSE)
+    if kind != _MAGIC:
         raise StateError(f"no BPF file system is mounted at {bpffs}", hint)
 
 
 def _refused(error: OSError, path: Path) -> ProbeError:
+    if error.errno in (errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+        return StateError(f"{path} cannot be used: {os.strerror(error.errno).lower()}", _CHOOSE)
     if error.errno == errno.EROFS:
         return StateError(
             f"the BPF file system of {path} is mounted read-only",
@@ -77,7 +91,7 @@ class Pins:
         try:
             self._check_root()
             return self.path.is_dir()
-        except PermissionError as error:
+        except OSError as error:
             raise _refused(error, self.root) from error
 
     def _check_root(self) -> None:
@@ -86,6 +100,8 @@ class Pins:
             found = self.root.lstat()
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise _refused(error, self.root) from error
         if stat.S_ISDIR(found.st_mode) and found.st_uid in (0, os.geteuid()):
             if not found.st_mode & 0o077:
                 return
@@ -163,6 +179,8 @@ class Pins:
             return os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise _refused(error, self.root) from error
 
     def map(self, name: str) -> Path:
         """Where a map is pinned."""

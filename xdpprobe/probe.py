@@ -36,8 +36,8 @@ def open_instance(bpffs: Path = DEFAULT, path: Path | None = None) -> Instance:
     """
     abi = load_abi(path)
     pins = Pins(bpffs, abi.hash)
+    check_bpffs(bpffs)
     if not pins.exists():
-        check_bpffs(bpffs)
         others = pins.other_versions()
         if others:
             raise StateError(

@@ -44,3 +44,18 @@ def test_names_of_any_bytes_in_any_locale(
     assert b'"name_now": "n' in state
     assert run(cli, reading, "detach", "--netns", space.name, name).endswith(b"totals are gone\n")
     assert not Path(bpffs, "xdpprobe").exists()
+
+
+@pytest.mark.parametrize("command", ["status", "apps", "top --once", "detach --all", "detach eth0"])
+def test_who_may_not_look_into_the_bpffs_is_told_to_be_root(cli: Cli, command: str) -> None:
+    os.chown(cli.bpffs, 65534, -1)
+    bare = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]  # not even CAP_DAC_OVERRIDE
+    done = subprocess.run(
+        [*bare, *cli.argv(*command.split())],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    message = f"xdpprobe: no permission for {cli.bpffs}/xdpprobe; run it as root\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
