@@ -66,12 +66,13 @@ class Instance:
     def map_fd(self, name: str) -> int:
         """Descriptor of a pinned map; valid until close()."""
         if name not in self._fds:
-            fd = pinned(self.pins.map(name))
+            path = self.pins.map(name)
+            fd = pinned(path)
             if fd is None:
-                raise StateError(
-                    f"the probe at {self.pins.path} is incomplete: map {name} is missing",
-                    "`xdpprobe detach --all` removes it",
-                )
+                error = self._incomplete(f"map {name} is missing")
+                fd = pinned(path)  # the attach may have ended between the two looks
+                if fd is None:
+                    raise error
             self._fds[name] = fd
             # Under another version's name the sizes may differ, and the kernel writes its own.
             if syscall.map_info(fd).value_size != self.abi.maps[name].value_size:
@@ -80,6 +81,25 @@ class Instance:
                     "`xdpprobe detach --all` removes it",
                 )
         return self._fds[name]
+
+    def _incomplete(self, lack: str) -> StateError:
+        if self.pins.busy():
+            return StateError(
+                f"an attach or detach is going on (under {self.pins.bpffs})",
+                "try again when it is done",
+            )
+        return StateError(
+            f"the probe at {self.pins.path} is incomplete: {lack}",
+            "`xdpprobe detach --all` removes it",
+        )
+
+    def require_complete(self) -> None:
+        """Raises StateError unless readers find everything: an attach pins one by one."""
+        self.map_fds()
+        if not self.pins.clock.exists():
+            raise self._incomplete("its clock is missing")
+        if not self.tables().read("info")["flows"]:
+            raise self._incomplete("its settings are missing")
 
     def map_fds(self) -> dict[str, int]:
         """Every map that is pinned under maps/."""

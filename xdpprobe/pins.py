@@ -85,6 +85,7 @@ class Pins:
         self.maps = self.path / "maps"
         self.slots = self.path / "slots"
         self.clock = self.path / "clock_read"
+        self._held = False
 
     def exists(self) -> bool:
         """Whether a probe of this version is, or was half, attached."""
@@ -144,12 +145,27 @@ class Pins:
         """
         check_bpffs(self.bpffs)
         fd = self._locked()
+        self._held = True
         try:
             yield
         finally:
+            self._held = False
             with suppress(OSError):  # not empty: something is attached
                 self.root.rmdir()
             os.close(fd)
+
+    def busy(self) -> bool:
+        """Whether another process holds the lock now; waits for nothing."""
+        fd = None if self._held else self._open_root()
+        if fd is None:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
 
     def _locked(self) -> int:
         deadline = time.monotonic() + _LOCK_PATIENCE_S

@@ -73,6 +73,7 @@ class Probe:
         """Opens the probe attached under `bpffs`. Raises StateError when there is none."""
         instance = open_instance(bpffs, path)
         try:
+            instance.require_complete()
             return cls(instance)
         except BaseException:
             instance.close()

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.net.conftest import Cli
+from tests.net.conftest import Cli, Veth
+from tests.net.test_attach_trouble import refused
+from xdpprobe.abi import load_abi
+from xdpprobe.instance import Instance
 from xdpprobe.lab.namespaces import Network
+from xdpprobe.pins import Pins
 
 UTF_8: dict[str, str] = {}  # whatever the tests run in
 ASCII_ONLY = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -59,3 +63,38 @@ def test_who_may_not_look_into_the_bpffs_is_told_to_be_root(cli: Cli, command: s
     )
     message = f"xdpprobe: no permission for {cli.bpffs}/xdpprobe; run it as root\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
+
+
+def halve(pins: Pins, lacking: str) -> None:
+    """Leaves of a probe what an attach has made that stands before that step."""
+    if lacking == "settings":
+        with Instance(pins, load_abi()) as instance:
+            tables = instance.tables()
+            tables.write("info", tables.blank("info"))
+    else:
+        (pins.clock if lacking == "clock" else pins.map(lacking)).unlink()
+
+
+@pytest.mark.parametrize("lacking", ["flow_hot", "slots", "clock", "settings"])
+def test_readers_tell_an_attach_that_goes_on_from_one_that_was_killed(
+    cli: Cli, veth: Veth, lacking: str
+) -> None:
+    cli.attach(veth.left)
+    pins = Pins(cli.bpffs, load_abi().hash)
+    halve(pins, lacking)
+    for command in (["status"], ["apps"], ["top", "--once"]):
+        with pins.lock():
+            said = refused(cli, *command)
+        assert f"an attach or detach is going on (under {cli.bpffs}); try again" in said
+        said = refused(cli, *command)
+        assert "is incomplete: " in said
+        assert f"{lacking} " in said
+        assert "`xdpprobe detach --all" in said
+
+
+def test_who_holds_the_lock_is_told_what_is_incomplete(cli: Cli, veth: Veth) -> None:
+    cli.attach(veth.left)
+    halve(Pins(cli.bpffs, load_abi().hash), "slots")
+    said = refused(cli, "detach", "eth0", "--netns", veth.left.namespace.name)
+    assert "is incomplete: map slots is missing" in said
+    assert "the tables and their totals are gone" in cli("detach", "--all").stdout
