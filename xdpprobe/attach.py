@@ -14,6 +14,7 @@ from typing import Any
 from xdpprobe import catalogue as catalogues
 from xdpprobe import detach, kernel, links, netdev, netns, privileges
 from xdpprobe.abi import Abi, load_abi
+from xdpprobe.advice import command
 from xdpprobe.catalogue import Catalogue
 from xdpprobe.errors import StateError, UsageError
 from xdpprobe.hooks import Plan, choose, plan_notes
@@ -129,7 +130,7 @@ def _refuse_other_versions(pins: Pins) -> None:
     if others:
         raise StateError(
             f"a probe of another xdpprobe version is attached ({others[0]})",
-            "`xdpprobe detach --all` removes it",
+            f"`{command('detach', '--all', bpffs=pins.bpffs)}` removes it",
         )
 
 
@@ -251,9 +252,11 @@ class _Attach:
     def _check(self, interface: Interface, slot: Slot | None) -> None:
         if slot is not None and not self._request.fits(slot, interface):
             as_it_is = Plan(slot.hooks, slot.mode, "").text
+            space, bpffs = self._request.space.name, self._pins.bpffs
+            undo = command("detach", interface.name, bpffs=bpffs, netns=space)
             raise StateError(
                 f"{interface.name} is attached otherwise ({as_it_is})",
-                f"`xdpprobe detach {interface.name}` first",
+                f"`{undo}` first",
             )
 
     def _one(self, placement: Placement, interface: Interface, slot: Slot | None) -> Attached:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from xdpprobe import commands, streams
+from xdpprobe.advice import BPFFS
 from xdpprobe.errors import ProbeError, UsageError
 from xdpprobe.version import VERSION
 
-BPFFS = Path("/sys/fs/bpf")
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 # A full disk, a quota, a size limit, a descriptor that is open for reading only.
 _OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from xdpprobe import clsact, links, netdev, netns
 from xdpprobe.abi import Abi, load_abi
+from xdpprobe.advice import command
 from xdpprobe.errors import ProbeError, StateError, UsageError
 from xdpprobe.hooks import BY_CLSACT, OWN_QDISC, Hook
 from xdpprobe.instance import Instance, Slot
@@ -136,7 +137,8 @@ def detach(
     Raises UsageError when neither or both are given, StateError when one is not attached.
     """
     if bool(interfaces) == everything:
-        raise UsageError("name the interfaces to detach, or --all", "`xdpprobe status` lists them")
+        hint = f"`{command('status', bpffs=bpffs)}` lists them"
+        raise UsageError("name the interfaces to detach, or --all", hint)
     abi = load_abi(path)
     pins = Pins(bpffs, abi.hash)
     done = Detached()
@@ -145,7 +147,8 @@ def detach(
             _detach_here(Instance(pins, abi), interfaces, everything, netns_name, done)
         elif not everything:
             netns.named(netns_name)  # that it is misspelt says more
-            raise StateError("nothing is attached", "`xdpprobe status` shows what is")
+            hint = f"`{command('status', bpffs=bpffs)}` shows what is"
+            raise StateError("nothing is attached", hint)
         if everything:
             done.versions = [_remove_version(other, abi) for other in pins.other_versions()]
     return done

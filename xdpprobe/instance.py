@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from xdpprobe import memory, syscall
 from xdpprobe.abi import PROG_ARRAY, Abi
+from xdpprobe.advice import command
 from xdpprobe.errors import ProbeError, StateError
 from xdpprobe.hooks import MODE_NUMBERS, Hook, hooks_of
 from xdpprobe.libbpf import possible_cpus
@@ -78,7 +79,7 @@ class Instance:
             if syscall.map_info(fd).value_size != self.abi.maps[name].value_size:
                 raise StateError(
                     f"the probe at {self.pins.path} has another layout",
-                    "`xdpprobe detach --all` removes it",
+                    f"`{command('detach', '--all', bpffs=self.pins.bpffs)}` removes it",
                 )
         return self._fds[name]
 
@@ -90,7 +91,7 @@ class Instance:
             )
         return StateError(
             f"the probe at {self.pins.path} is incomplete: {lack}",
-            "`xdpprobe detach --all` removes it",
+            f"`{command('detach', '--all', bpffs=self.pins.bpffs)}` removes it",
         )
 
     def require_complete(self) -> None:

@@ -6,6 +6,7 @@ An interface index means nothing without its namespace. Everything that names an
 """
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,6 +98,15 @@ def _inode(path: Path) -> int:
         return path.stat().st_ino
     except OSError:
         return 0
+
+
+def inside(namespace: Namespace, line: str) -> str:
+    """The command line that runs `line` in the namespace; for messages."""
+    if not namespace.name:
+        return line
+    if "/" in namespace.name:
+        return f"nsenter --net={shlex.quote(namespace.name)} {line}"
+    return f"ip netns exec {shlex.quote(namespace.name)} {line}"
 
 
 @contextmanager

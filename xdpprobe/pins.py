@@ -16,6 +16,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import shlex
 import shutil
 import stat
 import time
@@ -24,9 +25,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xdpprobe import syscall
+from xdpprobe.advice import BPFFS
 from xdpprobe.errors import KernelError, PrivilegeError, ProbeError, StateError
 
-DEFAULT = Path("/sys/fs/bpf")
+DEFAULT = BPFFS
 _MAGIC = 0xCAFE4A11  # BPF_FS_MAGIC of linux/magic.h
 _LOCK_PATIENCE_S = 10.0
 _CHOOSE = "--bpffs takes the directory where a BPF file system is mounted"
@@ -43,14 +45,15 @@ def _filesystem_type(path: Path) -> int:
 
 def check_bpffs(bpffs: Path) -> None:
     """Raises StateError or PrivilegeError unless a BPF file system is mounted there."""
+    quoted = shlex.quote(str(bpffs))
     # Without the mode anybody may make files there: the kernel's default is 1777.
-    hint = f"mount one: mount -t bpf -o mode=0700 bpf {bpffs}"
+    hint = f"mount one: mount -t bpf -o mode=0700 bpf {quoted}"
     try:
         is_directory = stat.S_ISDIR(bpffs.stat().st_mode)
         kind = _filesystem_type(bpffs)
     except FileNotFoundError:
         raise StateError(
-            f"there is no directory {bpffs}", f"mkdir -p {bpffs} && {hint[11:]}"
+            f"there is no directory {bpffs}", f"mkdir -p {quoted} && {hint[11:]}"
         ) from None
     except ValueError as error:  # a NUL
         raise StateError(f"{bpffs} cannot be used: {error}", _CHOOSE) from None
@@ -68,7 +71,7 @@ def _refused(error: OSError, path: Path) -> ProbeError:
     if error.errno == errno.EROFS:
         return StateError(
             f"the BPF file system of {path} is mounted read-only",
-            f"mount -o remount,rw {path}, or choose another with --bpffs",
+            f"mount -o remount,rw {shlex.quote(str(path))}, or choose another with --bpffs",
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return PrivilegeError(f"no permission for {path}", "run it as root")
@@ -109,9 +112,10 @@ class Pins:
             why = "is open to other users"
         else:
             why = "is not a directory of this user's"
+        remove = f"rm -rf {shlex.quote(str(self.root))}"
         raise StateError(
             f"{self.root} {why}, so what it holds cannot be trusted",
-            f"look at it, remove it (rm -rf {self.root}), or choose another place with --bpffs",
+            f"look at it, remove it ({remove}), or choose another place with --bpffs",
         )
 
     def other_versions(self) -> list[Path]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from xdpprobe import syscall
 from xdpprobe.abi import Abi, load_abi
+from xdpprobe.advice import command
 from xdpprobe.clock import Clock
 from xdpprobe.errors import StateError
 from xdpprobe.instance import Instance, Slot
@@ -42,10 +43,11 @@ def open_instance(bpffs: Path = DEFAULT, path: Path | None = None) -> Instance:
         if others:
             raise StateError(
                 f"the probe that is attached is of another xdpprobe version ({others[0].name})",
-                "`xdpprobe detach --all` removes it, then attach again",
+                f"`{command('detach', '--all', bpffs=bpffs)}` removes it, then attach again",
             )
         raise StateError(
-            f"nothing is attached (under {bpffs})", "attach first: xdpprobe attach IFACE"
+            f"nothing is attached (under {bpffs})",
+            f"attach first: {command('attach', 'IFACE', bpffs=bpffs)}",
         )
     return Instance(pins, abi)
 
@@ -112,7 +114,8 @@ class Probe:
         The tables that were opened live on as they were: they must not be taken for the present.
         """
         if not self.instance.pins.exists():
-            raise StateError("the probe was detached", "attach again: xdpprobe attach IFACE")
+            again = command("attach", "IFACE", bpffs=self.instance.pins.bpffs)
+            raise StateError("the probe was detached", f"attach again: {again}")
         if _identity(self.instance.pins.path) != self._place:
             raise StateError("the probe was detached and attached anew", "start the command again")
 

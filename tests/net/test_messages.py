@@ -2,6 +2,7 @@
 """What is said is true and helps: names of any bytes, and commands that work as they are quoted."""
 
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -98,3 +99,60 @@ def test_who_holds_the_lock_is_told_what_is_incomplete(cli: Cli, veth: Veth) -> 
     said = refused(cli, "detach", "eth0", "--netns", veth.left.namespace.name)
     assert "is incomplete: map slots is missing" in said
     assert "the tables and their totals are gone" in cli("detach", "--all").stdout
+
+
+def copied(cli: Cli, said: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command that a message quotes, with this interpreter, and nothing added to it."""
+    quoted = said.split("`")[1] if "`" in said else said
+    name, *arguments = shlex.split(quoted)
+    assert name == "xdpprobe"
+    return subprocess.run(
+        [*cli.argv()[:3], *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_quoted_command_works_as_it_is(cli: Cli, veth: Veth) -> None:
+    space = veth.left.namespace.name
+    cli.attach(veth.left, "--hook", "tc")
+    said = refused(cli, "attach", "eth0", "--netns", space, "--hook", "xdp")
+    assert copied(cli, said).stdout.startswith("eth0: detached\n")
+    said = refused(cli, "detach", "eth0", "--netns", space)
+    assert f"nothing is attached (under {cli.bpffs})" in copied(cli, said).stdout
+    cli.attach(veth.left)
+    halve(Pins(cli.bpffs, load_abi().hash), "clock")
+    assert copied(cli, refused(cli, "apps")).stdout.startswith("eth0: detached\n")
+    said = refused(cli, "apps").partition("attach first: ")[2].replace("IFACE", "eth0")
+    assert "eth0: tc ingress" in copied(cli, f"{said.strip()} --netns {space}").stdout
+
+
+def test_a_command_for_a_probe_of_another_version_works_as_it_is(cli: Cli, veth: Veth) -> None:
+    pins = Pins(cli.bpffs, load_abi().hash)
+    other = pins.root / "0123456789abcdef"
+    for ask in (
+        lambda: refused(cli, "attach", "eth0", "--netns", veth.left.namespace.name),
+        lambda: refused(cli, "apps"),
+        lambda: cli("status", check=False).stdout,
+    ):
+        cli.attach(veth.left)
+        pins.path.rename(other)
+        assert "removed" in copied(cli, ask()).stdout
+        assert not pins.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("netns", "words"),
+    [
+        ("/etc/passwd", "/etc/passwd is not a network namespace; `ip netns list`"),
+        ("/dev/null", "/dev/null is not a network namespace; `ip netns list`"),
+        ("..", ".. is not a network namespace; `ip netns list`"),
+        ("", "'' is not a network namespace; `ip netns list`"),
+        ("x" * 300, "there is no network namespace x"),
+        ("/proc/self/ns/mnt", "a namespace of another kind; `ip netns list`"),
+    ],
+)
+def test_what_is_no_network_namespace_is_one_line(cli: Cli, netns: str, words: str) -> None:
+    for command in ("attach", "doctor"):
+        done = cli(command, "eth0", "--netns", netns, check=False)
+        assert done.returncode != 0
+        assert words in done.stdout.replace("\n" + 21 * " " + "try: ", "; ") + done.stderr
+        assert done.stderr.count("\n") <= 1

@@ -4,7 +4,10 @@
 import argparse
 import json
 import time
+from pathlib import Path
 from typing import Any
+
+from xdpprobe.advice import command
 
 _DESCRIPTION = """\
 Shows the attached interfaces, table use, kernel memory, and every counter that is not zero: what
@@ -43,7 +46,7 @@ def _print(found: dict[str, Any]) -> None:
     for version in found["other_versions"]:
         print(
             f"a probe of another xdpprobe version is attached ({version}); "
-            "`xdpprobe detach --all` removes it"
+            f"`{command('detach', '--all', bpffs=Path(found['bpffs']))}` removes it"
         )
     if not found["attached"]:
         print(f"nothing is attached (under {found['bpffs']})")
