@@ -6,14 +6,19 @@ Every finding that is not good carries the command that would help.
 
 import os
 import resource
+import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from xdpprobe import detach, hooks, kernel, libbpf, netdev, netns, pins, privileges
-from xdpprobe.errors import ProbeError
+from xdpprobe.abi import load_abi
+from xdpprobe.advice import command
+from xdpprobe.errors import KernelError, PrivilegeError, ProbeError
 from xdpprobe.instance import Slot
+from xdpprobe.pins import Pins
 from xdpprobe.probe import open_instance
 
 Slots = Sequence[Slot]
@@ -37,6 +42,9 @@ class Finding:
     fix: str = ""
 
 
+_SKIPPED = Finding("BPF", WARNING, "not checked: asking the kernel takes the privileges and libbpf")
+
+
 def attached(bpffs: Path = pins.DEFAULT) -> list[Slot]:
     """What the probe under `bpffs` is attached to; nothing where there is none to be asked."""
     try:
@@ -48,11 +56,13 @@ def attached(bpffs: Path = pins.DEFAULT) -> list[Slot]:
 
 def machine(bpffs: Path = pins.DEFAULT) -> list[Finding]:
     """Checks that do not depend on an interface."""
-    found = [_kernel(), _capabilities(), _bpffs(bpffs), _libbpf(), _jit(), _btf(), _memlock()]
-    if not privileges.missing_capabilities():
-        found += _probes()
-    found.append(_tcx())
-    return found
+    privileged, place, library = _capabilities(), _bpffs(bpffs), _libbpf()
+    able = privileged.grade == library.grade == GOOD
+    found = [_kernel(), privileged, place, library]
+    found += _pinned(bpffs) if able and place.grade == GOOD else []
+    found += [_jit(), _btf(), _memlock()]
+    found += _features() if able else [_SKIPPED]
+    return [*found, _tcx()]
 
 
 def _kernel() -> Finding:
@@ -91,6 +101,27 @@ def _libbpf() -> Finding:
         return Finding("libbpf", BAD, error.what, "apt install libbpf1")
 
 
+def _pinned(bpffs: Path) -> list[Finding]:
+    """What is pinned already, where that is in the way."""
+    try:
+        place = Pins(bpffs, load_abi().hash)
+        others, exists = place.other_versions(), place.exists()
+    except ProbeError as error:
+        return [Finding("probe", BAD, error.what, error.hint)]
+    text, fix = "a probe of another xdpprobe version is attached", ("detach", "--all")
+    found = [
+        Finding("probe", BAD, f"{text} ({path.name})", command(*fix, bpffs=bpffs))
+        for path in others
+    ]
+    if exists:
+        try:
+            with open_instance(bpffs) as instance:
+                instance.require_complete()
+        except ProbeError as error:  # attach clears it away
+            found.append(Finding("probe", WARNING, error.what, error.hint))
+    return found
+
+
 def _jit() -> Finding:
     try:
         on = _JIT.read_text().strip() != "0"
@@ -114,7 +145,7 @@ def _memlock() -> Finding:
     return Finding("memlock", GOOD, f"{text}; tables count against the memory cgroup since 5.11")
 
 
-def _probes() -> list[Finding]:
+def _features() -> list[Finding]:
     library = libbpf.library()
     checks = {
         f"{name} programs": library.libbpf_probe_bpf_prog_type(number, None) == 1
@@ -139,40 +170,49 @@ def _tcx() -> Finding:
     return Finding("tc", GOOD, "clsact: programs are filters (TCX comes with Linux 6.6)")
 
 
-def interface(name: str, netns_name: str | None = None, own: Slots = ()) -> list[Finding]:
+def interface(
+    name: str, netns_name: str | None = None, own: Slots = (), bpffs: Path = pins.DEFAULT
+) -> list[Finding]:
     """Checks of one interface. own: what the probe has. Raises UsageError for an unknown name."""
-    space = netns.named(netns_name)
-    with netns.entered(space):
-        facts = netdev.look_up(name)
+    try:
+        space = netns.named(netns_name)
+        with netns.entered(space):
+            facts = netdev.look_up(name)
+    except (PrivilegeError, KernelError) as error:
+        return [Finding(name, BAD, error.what, error.hint)]
     for slot in own:
         if (slot.ifindex, slot.netns) == (facts.index, space.inode):
             text = f"attached: {hooks.Plan(slot.hooks, slot.mode, '').text}; attach would update it"
             return [Finding(name, GOOD, text)]
     plan = hooks.choose(facts, "auto", None, "both")
+    inside, quoted = partial(netns.inside, space), shlex.quote(name)
     found = [Finding(name, GOOD, f"attach would take {plan.text}: {plan.why}")]
     if facts.state == "down":
-        found.append(Finding(name, WARNING, "it is down", f"ip link set {name} up"))
+        found.append(Finding(name, WARNING, "it is down", inside(f"ip link set {quoted} up")))
     if facts.xdp:
         names = ", ".join(str(number) for number in facts.xdp)
         grade = BAD if hooks.Hook.XDP in plan.hooks else WARNING
         text = f"an XDP program is on it already (id {names})"
-        found.append(Finding(name, grade, text, f"xdpprobe attach {name} --hook tc"))
+        fix = command("attach", name, "--hook", "tc", bpffs=bpffs, netns=space.name)
+        found.append(Finding(name, grade, text, fix))
     if hooks.Hook.XDP in plan.hooks:
-        found += _native(facts)
+        found += _native(facts, inside)
     return found
 
 
-def _native(facts: netdev.Interface) -> list[Finding]:
-    """What keeps drivers from native XDP."""
+def _native(facts: netdev.Interface, inside: Callable[[str], str]) -> list[Finding]:
+    """What keeps drivers from native XDP. inside: a command, in the interface's namespace."""
     name, found = facts.name, []
+    quoted = shlex.quote(name)
     if facts.lro:
         text = "large receive offload is on, and native XDP cannot work with it"
-        found.append(Finding(name, WARNING, text, f"ethtool -K {name} lro off"))
+        found.append(Finding(name, WARNING, text, inside(f"ethtool -K {quoted} lro off")))
     if facts.hides_tags:
-        found.append(Finding(name, WARNING, hooks.TAGS_HIDDEN, hooks.show_tags(name)))
+        found.append(Finding(name, WARNING, hooks.TAGS_HIDDEN, inside(hooks.show_tags(quoted))))
     if facts.mtu > _SINGLE_BUFFER_MTU:
         text = f"MTU {facts.mtu} needs a driver with multi-buffer XDP; else attach takes tc"
-        found.append(Finding(name, WARNING, text, f"ip link set {name} mtu {_SINGLE_BUFFER_MTU}"))
+        fix = inside(f"ip link set {quoted} mtu {_SINGLE_BUFFER_MTU}")
+        found.append(Finding(name, WARNING, text, fix))
     if not shutil.which("ethtool") and found:
         found.append(Finding(name, WARNING, "ethtool is not installed", "apt install ethtool"))
     return found

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     found = doctor.machine(args.bpffs)
     own = doctor.attached(args.bpffs)
     for name in args.interfaces:
-        found += doctor.interface(name, args.netns, own)
+        found += doctor.interface(name, args.netns, own, args.bpffs)
     ready = all(finding.grade != doctor.BAD for finding in found)
     if args.json:
         findings = [vars(finding) for finding in found]
