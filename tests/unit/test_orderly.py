@@ -4,7 +4,7 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 
 import pytest
 
@@ -75,6 +75,36 @@ def test_a_deferred_signal_comes_when_the_inner_block_is_done() -> None:
             log.append("inner block ends")
         log.append("not reached")
     assert log == ["inner block ends"]
+
+
+def test_a_deferring_block_in_another_or_in_the_removal_lets_nothing_through() -> None:
+    log: list[str] = []
+
+    @contextmanager
+    def removing() -> Iterator[None]:
+        yield
+        with deferred():
+            os.kill(os.getpid(), signal.SIGINT)
+        log.append("removed")
+
+    with ended(signal.SIGTERM), orderly(removing()), deferred():
+        with deferred():
+            os.kill(os.getpid(), signal.SIGTERM)
+        log.append("outer block ends")
+    assert log == ["outer block ends"]
+
+    log.clear()
+    with ended(signal.SIGINT), orderly(removing()):
+        pass
+    assert log == ["removed"]
+
+
+def test_a_deferring_block_that_fails_lets_signals_through_again() -> None:
+    with ended(signal.SIGTERM), orderly(nullcontext()):
+        with suppress(ValueError), deferred():
+            raise ValueError
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("not reached")
 
 
 def test_handlers_are_as_before_afterwards() -> None:

@@ -86,11 +86,13 @@ def _attached(lab: Lab, bpffs: Path) -> Iterator[Path]:
 
 
 def _watch(bpffs: Path) -> int:
-    view = subprocess.Popen(_command(bpffs, "top"))
+    view = None
     try:
+        with deferred():
+            view = subprocess.Popen(_command(bpffs, "top"))
         return view.wait()
     finally:
-        if view.poll() is None:
+        if view is not None and view.poll() is None:
             view.terminate()
             try:
                 view.wait(TOP_DEADLINE)

@@ -17,6 +17,7 @@ from typing import IO, Any, Self
 
 from xdpprobe.errors import KernelError, ProbeError
 from xdpprobe.lab import run
+from xdpprobe.lab.orderly import deferred
 
 LINK_DEADLINE = 5.0  # seconds until a cable whose two ends are up must carry
 STOP_DEADLINE = 3.0  # seconds between asking a process to end and ending it
@@ -164,7 +165,8 @@ class Network:
 
         Its standard error goes to a file that `last_words` reads.
         """
-        with (self.path / f"stderr-{len(self._children)}").open("wb") as stderr:
+        words = self.path / f"stderr-{len(self._children)}"
+        with deferred(), words.open("wb") as stderr:
             child = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", *namespace.command(*argv)],
                 stdin=subprocess.DEVNULL,
@@ -172,7 +174,7 @@ class Network:
                 stderr=stderr,
                 start_new_session=True,  # Ctrl-C is for this process, which ends its own in order
             )
-        self._children.append(child)
+            self._children.append(child)
         return child
 
     def last_words(self, child: subprocess.Popen[bytes]) -> str:

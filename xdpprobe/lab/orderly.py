@@ -73,8 +73,15 @@ def orderly(resource: AbstractContextManager[T]) -> Iterator[T]:
 def deferred() -> Iterator[None]:
     """In a block of `orderly`: let signals wait until this inner block is done.
 
-    For calls into C that call back: an exception that a signal raises in a callback is lost.
+    For calls into C that call back: an exception that a signal raises in a callback is lost. And
+    for starting a process: one that a signal cuts off leaves a child that nobody knows. In the
+    set-up and the removal, or in another such block, signals go on waiting.
     """
+    if _gate.closed:
+        yield
+        return
     _gate.closed = True
-    yield
-    _gate.open()
+    try:
+        yield
+    finally:
+        _gate.open()

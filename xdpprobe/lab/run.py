@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from xdpprobe.errors import KernelError, PrivilegeError, StateError
+from xdpprobe.lab.orderly import deferred
 
 OWNED = re.compile(r"xdplab-(\d+)-(\d+)-")
 NETNS_DIRECTORY = Path("/run/netns")
@@ -67,15 +68,16 @@ def command(argv: Sequence[str], text: str | None = None) -> str:
     Raises KernelError with the command's last words when it fails or takes too long.
     """
     try:
-        done = subprocess.run(
-            argv,
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT,
-            check=False,
-            start_new_session=True,  # Ctrl-C is for this process; a removal goes on
-        )
+        with deferred():  # or it would go on making what is being removed already
+            done = subprocess.run(
+                argv,
+                input=text,
+                capture_output=True,
+                text=True,
+                timeout=COMMAND_TIMEOUT,
+                check=False,
+                start_new_session=True,  # Ctrl-C is for this process; a removal goes on
+            )
     except FileNotFoundError as error:
         raise StateError(f"not installed: {argv[0]}", "run: make setup") from error
     except subprocess.TimeoutExpired as error:
