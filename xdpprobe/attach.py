@@ -17,7 +17,7 @@ from xdpprobe.abi import Abi, load_abi
 from xdpprobe.advice import command
 from xdpprobe.catalogue import Catalogue
 from xdpprobe.errors import StateError, UsageError
-from xdpprobe.hooks import Plan, choose, plan_notes
+from xdpprobe.hooks import Plan, choose, plan_notes, show_tags
 from xdpprobe.instance import Instance, Slot
 from xdpprobe.memory import MapMemory
 from xdpprobe.netdev import Interface
@@ -265,7 +265,8 @@ class _Attach:
                 plan = placement.update(slot, interface)
             else:
                 plan = placement.create(interface, self._request.plan(interface))
-            notes = plan_notes(plan, interface)
+            show = netns.inside(self._request.space, show_tags(interface.name))
+            notes = plan_notes(plan, interface, show)
             if placement.has_company(interface, plan.hooks):
                 notes = (*notes, _COMPANY)
         return Attached(interface.name, plan.text, plan.why, slot is not None, notes)

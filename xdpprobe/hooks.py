@@ -100,13 +100,13 @@ def show_tags(name: str) -> str:
     return f"ethtool -K {name} rxvlan off"
 
 
-def plan_notes(plan: Plan, interface: Interface) -> tuple[str, ...]:
-    """What a user of that plan should know about its counts."""
+def plan_notes(plan: Plan, interface: Interface, show_tags: str) -> tuple[str, ...]:
+    """What a user of that plan should know about its counts; `show_tags`: as it is to be typed."""
     notes = []
     if plan.mode == "skb":
         notes.append("counts are of merged packets (GRO), as skb mode sees them")
     if plan.mode == "native" and interface.hides_tags:
-        notes.append(f"{TAGS_HIDDEN}; `{show_tags(interface.name)}` mends it")
+        notes.append(f"{TAGS_HIDDEN}; `{show_tags}` mends it")
     return tuple(notes)
 
 

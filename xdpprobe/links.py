@@ -89,9 +89,7 @@ def _explained(interface: Interface, hook: Hook, mode: str, error: KernelError) 
             "take it off first, or use --hook tc",
         )
     if mode == "native":
-        error.hint = (
-            f"use --hook tc; `xdpprobe doctor {interface.name}` tells what native XDP lacks"
-        )
+        error.hint = "use --hook tc; the command doctor tells what native XDP lacks"
     return error
 
 

@@ -65,10 +65,6 @@ def exists(name: str) -> bool:
     return _inode(_path(name)) != 0
 
 
-def _path(name: str) -> Path:
-    return Path(name) if "/" in name else _NAMED / name
-
-
 def find(inode: int, name: str) -> Namespace | None:
     """The namespace that has this inode now; None when it is gone or nobody keeps it open."""
     candidates = [_OWN]

@@ -14,6 +14,7 @@ from typing import Any
 from xdpprobe import settings as configuration
 from xdpprobe import syscall
 from xdpprobe.abi import PROG_ARRAY
+from xdpprobe.advice import command
 from xdpprobe.catalogue import Catalogue
 from xdpprobe.clock import measure_rate
 from xdpprobe.errors import StateError
@@ -156,7 +157,8 @@ def adopt(
     this code, so that options which live in it (times, privacy, tunnels) may change. Raises
     StateError for an option that may not.
     """
-    settings = _merged(instance.settings(), options, whole)
+    detach = command("detach", "--all", bpffs=instance.pins.bpffs)
+    settings = _merged(instance.settings(), options, whole, detach)
     info = instance.tables().read("info")
     seed = syscall.lookup(instance.map_fd("seed"), 0, _SEED_BYTES) or bytes(_SEED_BYTES)
     existing = instance.map_fds()
@@ -169,7 +171,7 @@ def shapes_fit(current: Settings, options: Mapping[str, Any]) -> bool:
     return all(getattr(wanted, name) == getattr(current, name) for name in _TABLE_SHAPES)
 
 
-def _merged(current: Settings, options: Mapping[str, Any], whole: bool) -> Settings:
+def _merged(current: Settings, options: Mapping[str, Any], whole: bool, detach: str) -> Settings:
     wanted = replace(current, **options)
     before, after = asdict(current), asdict(wanted)
     for name, value in after.items():
@@ -177,7 +179,7 @@ def _merged(current: Settings, options: Mapping[str, Any], whole: bool) -> Setti
             continue
         option = f"--{name.replace('_', '-')}"
         hint = (
-            "`xdpprobe detach --all` first, or leave the option out"
+            f"`{detach}` first, or leave the option out"
             if name in _TABLE_SHAPES
             else "attach all its interfaces in one command to change that"
         )
