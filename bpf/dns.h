@@ -54,13 +54,16 @@ static __always_inline bool dns_header(const struct bytes *m, __u32 at,
 __noinline int dns_question(struct bytes *m, __u32 at, __u32 end)
 {
 	struct scratch *s = scratch_get();
-	__u32 left = 0, length = 0;
+	volatile struct question_state *q;
 
 	if (!m || !s || end > STREAM_MAX || at > end)
 		return -1;
+	opaque(s);
+	q = &s->question;
+	q->left = q->length = 0;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i <= NAME_MAX_LEN; i++, at++) {
-		__u32 c = byte_at(m, at);
+		__u32 c = byte_at(m, at), left = q->left, length = q->length;
 
 		if (at >= end)
 			return -1;
@@ -69,18 +72,18 @@ __noinline int dns_question(struct bytes *m, __u32 at, __u32 end)
 				return at + 5 <= end ? (int)length : -1;
 			if (c > DNS_LABEL_MAX)
 				return -1;
-			left = c;
+			q->left = c;
 			if (!length)
 				continue;
 			c = '.';
 		} else {
-			left--;
+			q->left = left - 1;
 		}
 		opaque(length);
 		if (length >= NAME_MAX_LEN)
 			return -1;
 		s->name[length] = c;
-		length++;
+		q->length = length + 1;
 	}
 	return -1;
 }

@@ -142,10 +142,8 @@ __noinline int hello_parse(struct bytes *m, __u32 at, __u32 end,
 struct join {
 	const struct bytes *from;
 	struct joined_bytes *to;
-	__u32 at; /* of the next record header */
+	volatile struct join_state *state;
 	__u32 end;
-	__u32 length; /* joined so far */
-	__u32 broken;
 };
 
 #define JOIN_MAX (sizeof(struct joined_bytes) / 2)
@@ -153,7 +151,8 @@ struct join {
 /* Take one record's body; stops at the first that is cut short. */
 static long join_record(__u32 index, struct join *j)
 {
-	__u32 at = j->at, length, have, to = j->length;
+	volatile struct join_state *state = j->state;
+	__u32 at = state->at, to = state->length, length, have;
 
 	if (at + TLS_RECORD_HEADER > j->end)
 		return 1;
@@ -161,7 +160,7 @@ static long join_record(__u32 index, struct join *j)
 	if (byte_at(j->from, at) != TLS_HANDSHAKE ||
 	    byte_at(j->from, at + 1) != 3 || !length ||
 	    length > TLS_RECORD_MAX) {
-		j->broken = 1;
+		state->broken = 1;
 		return 1;
 	}
 	at += TLS_RECORD_HEADER;
@@ -174,9 +173,9 @@ static long join_record(__u32 index, struct join *j)
 		return 1;
 	if (bpf_probe_read_kernel(&j->to->b[to], have, j->from->b + at))
 		return 1;
-	j->length = to + have;
-	j->at = at + length;
-	return have < length || j->length >= STREAM_MAX;
+	state->length = to + have;
+	state->at = at + length;
+	return have < length || to + have >= STREAM_MAX;
 }
 
 /* A hello that is spread over several records: joined, then parsed. The name's
@@ -184,20 +183,25 @@ static long join_record(__u32 index, struct join *j)
 static __always_inline int hello_joined(const struct bytes *m, __u32 end,
 					struct found *out)
 {
-	__u32 zero = 0;
+	__u32 zero = 0, length;
 	struct join j = { .from = m, .end = end };
+	struct scratch *s = scratch_get();
 	int result;
 
 	j.to = bpf_map_lookup_elem(&joined, &zero);
-	if (!j.to)
+	if (!j.to || !s)
 		return OUTCOME_OTHER;
+	opaque(s);
+	j.state = &s->join;
+	j.state->at = j.state->length = j.state->broken = 0;
 	/* Not counted by join_record: the verifier would walk each count (6.18). */
 	out->records = bpf_loop(TLS_RECORDS_MAX, join_record, &j, 0);
-	if (j.length > STREAM_MAX)
-		j.length = STREAM_MAX;
+	length = j.state->length;
+	if (length > STREAM_MAX)
+		length = STREAM_MAX;
 	out->in_joined = 1;
-	result = hello_parse((struct bytes *)j.to, 0, j.length, out);
-	if (result == OUTCOME_MORE && j.broken)
+	result = hello_parse((struct bytes *)j.to, 0, length, out);
+	if (result == OUTCOME_MORE && j.state->broken)
 		return OUTCOME_MALFORMED;
 	if (result == OUTCOME_MORE && out->records >= TLS_RECORDS_MAX) {
 		count(LOSS_HELLO_LONG);

@@ -13,15 +13,18 @@
 static __always_inline bool payload_load(void *ctx, enum hook hook,
 					 struct scratch *s)
 {
-	__u32 length = s->work.length;
+	__u32 length = s->work.length, rest;
 
 	if (length > STREAM_MAX)
 		length = STREAM_MAX;
 	s->work.length = length;
-	opaque(length);
-	if (!length || length > STREAM_MAX)
+	/* Linux before 6.8 does not conclude from a comparison with 0 that the
+	 * length is at least 1, as the call wants it. */
+	rest = length - 1;
+	opaque(rest);
+	if (rest >= STREAM_MAX)
 		return false;
-	if (ctx_load_bytes(ctx, hook, s->work.offset, s->payload.b, length)) {
+	if (ctx_load_bytes(ctx, hook, s->work.offset, s->payload.b, rest + 1)) {
 		count(LOSS_LOAD_BYTES);
 		return false;
 	}

@@ -312,6 +312,21 @@ struct work {
 };
 
 /* How far the search for a Host field has come. */
+/* What loops carry along stands in a map, which the verifier does not follow: with
+ * numbers in registers or on the stack it would walk every value of each (Linux
+ * before 6.13). */
+struct join_state {
+	__u32 at;     /* of the next record header */
+	__u32 length; /* joined so far */
+	__u32 broken;
+	__u32 reserved;
+};
+
+struct question_state {
+	__u32 left;   /* bytes of the label */
+	__u32 length; /* of the name so far */
+};
+
 struct http_state {
 	__u32 at;    /* of the line that is looked at */
 	__u32 from;  /* where the search for its end goes on */
@@ -333,6 +348,8 @@ struct scratch {
 	struct work work;
 	struct verdict verdict;
 	struct http_state http;
+	struct join_state join;
+	struct question_state question;
 	struct name_key key;
 	__u32 reserved;
 	__u8 name[NAME_MAX_LEN + 1];

@@ -40,6 +40,7 @@ __noinline int name_lower(struct scratch *s)
 		return i < length ? 0 : i;
 	if (i == NAME_MAX_LEN) /* longer than a name can be */
 		return 0;
+	opaque(i);
 	if (stop == ']' && i < NAME_MAX_LEN && s->name[i] == ']')
 		i++;
 	return i;
@@ -173,11 +174,15 @@ static __always_inline bool name_is_address(const struct scratch *s,
 {
 	__u32 at = length - 1;
 
+	opaque(at);
 	if (s->name[at & NAME_MAX_LEN] == ']')
 		return true;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < IPV4_LABEL_MAX; i++, at--) {
-		__u32 c = s->name[at & NAME_MAX_LEN];
+		__u32 c;
+
+		opaque(at);
+		c = s->name[at & NAME_MAX_LEN];
 
 		if (c == '.')
 			return i > 0;

@@ -93,6 +93,7 @@ static __always_inline bool tunnel_gtp(void *ctx, enum hook hook,
 				       struct cursor *c, struct packet *p)
 {
 	__u8 *h = c->at;
+	__u32 more;
 	__u8 next = 0;
 
 	if (h + 12 > (__u8 *)c->end || h[0] >> 4 != 3 || h[1] != 255)
@@ -112,7 +113,11 @@ static __always_inline bool tunnel_gtp(void *ctx, enum hook hook,
 		h = c->at;
 		if (h + 1 > (__u8 *)c->end || !h[0])
 			return false;
-		h += h[0] * 4 - 1;
+		/* The bound is for Linux before 6.8, which does not conclude
+		 * it from the comparison with 0. */
+		more = h[0] - 1;
+		opaque(more);
+		h += (more & 0xff) * 4 + 3;
 		opaque(h);
 		if (h + 1 > (__u8 *)c->end)
 			return false;

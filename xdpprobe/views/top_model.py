@@ -5,7 +5,6 @@
 apart, so that another sort key or filter shows at once and without a new reading.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -205,7 +204,10 @@ class Model:
     def _header(self, last: _Reading) -> Header:
         snapshot, rate = last.snapshot, last.by_label.sum(axis=1)
         worst = max(self._losses, key=self._losses.__getitem__, default="")
-        names = {slot: flows.printable(os.fsencode(name)) for slot, name in snapshot.slots.items()}
+        names = {
+            slot: flows.printable(name.encode(errors="surrogateescape"))
+            for slot, name in snapshot.slots.items()
+        }
         trouble = snapshot.trouble.items()
         return Header(
             tuple(sorted(names.values())),
