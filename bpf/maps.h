@@ -148,8 +148,10 @@ struct name_trie {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 262144);
-	__type(key, struct name_key);
-	__type(value, struct name_rule);
+	/* Not by __type: Linux 6.1 takes a map whose types are not described
+	 * for another kind than one whose types are. */
+	__uint(key_size, sizeof(struct name_key));
+	__uint(value_size, sizeof(struct name_rule));
 };
 
 struct {
