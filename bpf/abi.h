@@ -317,6 +317,8 @@ struct probe_info {
 	__u32 active_ms;
 	__u32 tunnels;	/* 0 flows are the tunnels, 1 what they carry */
 	__u32 suffixes; /* the name rules hold the public suffixes */
+	__u32 cleared;	/* the privacy that every name kept has; 0: any */
+	__u32 reserved;
 };
 
 _Static_assert(sizeof(struct flow_hot) == 64, "one cache line");
@@ -329,6 +331,6 @@ _Static_assert(sizeof(struct flow_record) == 424, "abi");
 _Static_assert(sizeof(struct replay_value) == 16, "abi");
 _Static_assert(sizeof(struct slot_info) == 112, "abi");
 _Static_assert(sizeof(struct label_info) == 64, "abi");
-_Static_assert(sizeof(struct probe_info) == 112, "abi");
+_Static_assert(sizeof(struct probe_info) == 120, "abi");
 
 #endif /* XDPPROBE_ABI_H */

@@ -313,7 +313,6 @@ struct work {
 	__u16 name_stop; /* byte that ends the name in `name`, 0: none */
 };
 
-/* How far the search for a Host field has come. */
 /* What loops carry along stands in a map, which the verifier does not follow: with
  * numbers in registers or on the stack it would walk every value of each (Linux
  * before 6.13). */
@@ -329,6 +328,7 @@ struct question_state {
 	__u32 length; /* of the name so far */
 };
 
+/* How far the search for a Host field has come. */
 struct http_state {
 	__u32 at;    /* of the line that is looked at */
 	__u32 from;  /* where the search for its end goes on */

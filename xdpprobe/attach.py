@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xdpprobe import catalogue as catalogues
-from xdpprobe import detach, kernel, links, netdev, netns, privileges
+from xdpprobe import detach, kernel, netdev, netns, privileges
 from xdpprobe.abi import Abi, load_abi
 from xdpprobe.advice import command
 from xdpprobe.catalogue import Catalogue
@@ -171,11 +171,12 @@ class _Attach:
                 load = False  # `begin` has done so
                 code = begin(instance, options, self._catalogue, stages, self._undo)
             closing.callback(code.close)
+            if kept and code.settings.privacy != instance.settings().privacy:
+                instance.tables().expect_names()
             placement = Placement(instance, code, self._request.space, self._undo)
             attached = [
                 self._one(placement, interface, updates.get(interface.index)) for interface in found
             ]
-            before = instance.settings()
             self._committing()
             if kept:
                 # The settings first: the rules that `--privacy cut` needs follow from them.
@@ -183,11 +184,10 @@ class _Attach:
             if load:
                 instance.tables().load(self._catalogue)
             self._undo.pop_all()
-            erased = code.settings.privacy not in ("none", before.privacy)
-            if erased:
-                instance.tables().forget_names()
+            erased = instance.tables().clear_names(code.settings.privacy)
             placement.commit()
-            return self._outcome(instance, code, attached, erased)
+            self._pins.remove(self._pins.aside)
+            return self._outcome(instance, code, attached, erased and kept)
 
     def _must_load(self, instance: Instance, code: Code, asked: bool) -> bool:
         """Whether tables that go on get this attach's signatures.
@@ -215,6 +215,7 @@ class _Attach:
         Returns whether there are tables to go on with, and the slots that are attached. Tables
         whose interfaces are all gone are kept, with their totals, if they fit the options.
         """
+        self._pins.recover()
         if not self._pins.exists():
             return False, []
         slots = instance.slots() if instance.complete() else []
@@ -225,7 +226,7 @@ class _Attach:
         if running or (instance.complete() and shapes_fit(instance.settings(), options)):
             return True, running
         instance.close()
-        self._pins.remove(self._pins.path)
+        self._pins.put_aside(self._undo)
         return False, []
 
     def _stages(self, found: list[Interface], updates: Mapping[int, Slot]) -> set[str]:
@@ -239,15 +240,11 @@ class _Attach:
         return {hook.stages for hook in hooks}
 
     def _same(self, instance: Instance, slot: Slot, interface: Interface) -> bool:
-        if slot.ifindex == interface.index and slot.netns == self._request.space.inode:
-            return True
-        # It may have been moved here from another namespace, with our programs on it.
+        # Not by number alone: an interface takes its programs along when it is moved to another
+        # namespace, and one that is made there may get the number it had.
+        recorded = slot.ifindex == interface.index and slot.netns == self._request.space.inode
         with netns.entered(self._request.space):
-            return any(
-                links.program(instance.pins.slot(slot.number) / hook.link)
-                in links.programs(interface, hook)
-                for hook in slot.hooks
-            )
+            return detach.carries(instance, slot, interface, recorded)
 
     def _check(self, interface: Interface, slot: Slot | None) -> None:
         if slot is not None and not self._request.fits(slot, interface):

@@ -64,7 +64,8 @@ class Parser(argparse.ArgumentParser):
     def add_bpffs_below(self) -> None:
         """Lets --bpffs stand after a command or verb too, without undoing what stood before it."""
         for parser in self._below.values():
-            _add_bpffs(parser, argparse.SUPPRESS)
+            if not parser.get_default("offline"):
+                _add_bpffs(parser, argparse.SUPPRESS)
             parser.add_bpffs_below()
 
     def error(self, message: str) -> NoReturn:
@@ -92,7 +93,10 @@ def _add_bpffs(parser: argparse.ArgumentParser, default: Any) -> None:
 
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
-    """The parser with every command, or with one of them."""
+    """The parser with every command, or with one of them.
+
+    A command that needs no probe has the default `offline`, and no --bpffs behind it.
+    """
     parser = Parser(
         prog="xdpprobe",
         description="Names the applications that use a link, inside the kernel.",

@@ -72,8 +72,8 @@ def put(index: int, hook: Hook, program: int) -> None:
             ) from error
 
 
-def program(index: int, hook: Hook) -> int:
-    """Id of the program of our filter on the interface, 0 where it is not there."""
+def _name_of(index: int, hook: Hook) -> str:
+    """The name of our filter on the interface, "" where it is not there."""
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
@@ -81,17 +81,23 @@ def program(index: int, hook: Hook) -> int:
         try:
             for entry in netlink.get_filters(index=index, parent=_PARENTS[hook]):
                 options = _attributes(_attributes(entry).get("TCA_OPTIONS"))
-                name, _, number = str(options.get("TCA_BPF_NAME")).partition(":")
-                if entry["handle"] == _HANDLE and name == _NAME and number.isdecimal():
-                    return int(number)
+                name = str(options.get("TCA_BPF_NAME"))
+                if entry["handle"] == _HANDLE and name.partition(":")[0] == _NAME:
+                    return name
         except NetlinkError:
             pass  # the interface is gone
-    return 0
+    return ""
+
+
+def program(index: int, hook: Hook) -> int:
+    """Id of the program of our filter on the interface, 0 where there is none, or it tells none."""
+    number = _name_of(index, hook).partition(":")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def present(index: int, hook: Hook) -> bool:
     """Whether our filter is on the interface."""
-    return program(index, hook) != 0
+    return _name_of(index, hook) != ""
 
 
 def remove(index: int, hook: Hook) -> None:

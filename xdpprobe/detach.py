@@ -15,6 +15,7 @@ from xdpprobe.advice import command
 from xdpprobe.errors import ProbeError, StateError, UsageError
 from xdpprobe.hooks import BY_CLSACT, OWN_QDISC, Hook
 from xdpprobe.instance import Instance, Slot
+from xdpprobe.netdev import Interface
 from xdpprobe.pins import DEFAULT, Pins
 
 
@@ -39,9 +40,24 @@ def live(instance: Instance, slot: Slot) -> bool:
     if where is None:
         return False
     with netns.entered(where):
-        return any(
-            clsact.present(slot.ifindex, hook) for hook in slot.hooks if hook.value.startswith("tc")
-        )
+        return any(_filter(slot, hook) for hook in slot.hooks)
+
+
+def carries(instance: Instance, slot: Slot, interface: Interface, recorded: bool) -> bool:
+    """Whether the slot's programs are on this interface of the namespace that is current.
+
+    recorded: whether it is where the slot was attached; filters are looked for there only.
+    """
+    pins = instance.pins.slot(slot.number)
+    if recorded and slot.bits & BY_CLSACT and any(_filter(slot, hook) for hook in slot.hooks):
+        return True
+    return any(
+        links.program(pins / hook.link) in links.programs(interface, hook) for hook in slot.hooks
+    )
+
+
+def _filter(slot: Slot, hook: Hook) -> bool:
+    return hook is not Hook.XDP and clsact.present(slot.ifindex, hook)
 
 
 def remove_slot(instance: Instance, slot: Slot) -> None:
@@ -143,6 +159,7 @@ def detach(
     pins = Pins(bpffs, abi.hash)
     done = Detached()
     with pins.lock():
+        pins.recover()
         if pins.exists():
             _detach_here(Instance(pins, abi), interfaces, everything, netns_name, done)
         elif not everything:

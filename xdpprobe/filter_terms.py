@@ -202,10 +202,12 @@ def enum_term(kind: str, value: str) -> Term:
         words = flows.method_words if kind == "method" else flows.state_words
         return {word: number for number, word in words(snapshot).items()}
 
+    chosen = parts(value.lower())
+
     def numbers(words: dict[str, int]) -> list[int]:
         return [
             number
-            for part in parts(value.lower())
+            for part in chosen
             for word, number in words.items()
             if word == part or (kind == "state" and word.startswith(part))
         ]
@@ -219,7 +221,7 @@ def enum_term(kind: str, value: str) -> Term:
 
     def check(snapshot: Snapshot) -> Complaint | None:
         words = resolve(snapshot)
-        for part in parts(value.lower()):
+        for part in chosen:
             if not any(w == part or (kind == "state" and w.startswith(part)) for w in words):
                 return f"no {kind} is called {part!r}", f"expected {', '.join(words)}"
         return None

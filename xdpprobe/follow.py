@@ -23,6 +23,7 @@ from xdpprobe.errors import KernelError, StateError
 from xdpprobe.instance import Instance
 from xdpprobe.libbpf import library, uninterrupted
 from xdpprobe.probe import Probe
+from xdpprobe.processes import start_time
 
 RING_BYTES = 1 << 20
 MOST = 1024  # records a batch: while they come faster than they are read, a poll has no end
@@ -30,21 +31,12 @@ _FULL = -errno.EXFULL  # ends a poll early; no error of its own
 _SAMPLE = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_void_p, c.c_size_t)
 
 
-def _start_time(process: int) -> int | None:
-    """Ticks after boot at which a process began, None when there is none: proc(5), field 22."""
-    try:
-        data = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return None
-    return int(data.rpartition(")")[2].split()[19])
-
-
 def _directory(instance: Instance) -> Path:
     return instance.pins.path / "readers"
 
 
 def _pin_name(element: int) -> str:
-    return f"{element}_{os.getpid()}_{_start_time(os.getpid())}"
+    return f"{element}_{os.getpid()}_{start_time(os.getpid())}"
 
 
 def _set_bit(instance: Instance, element: int, on: bool) -> None:
@@ -67,7 +59,7 @@ def _pins(instance: Instance) -> tuple[dict[int, Path], dict[int, Path]]:
     with suppress(FileNotFoundError):  # nobody has read yet
         for pin in _directory(instance).iterdir():
             element, process, began = (int(part) for part in pin.name.split("_"))
-            (running if _start_time(process) == began else dead)[element] = pin
+            (running if start_time(process) == began else dead)[element] = pin
     return running, dead
 
 

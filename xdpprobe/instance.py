@@ -30,7 +30,8 @@ class Slot:
         self.ifindex = int(record["ifindex"])
         self.bits = int(record["hook"])
         self.hooks = hooks_of(self.bits)
-        self.mode = {number: mode for mode, number in MODE_NUMBERS.items()}[int(record["mode"])]
+        modes = {number: mode for mode, number in MODE_NUMBERS.items()}
+        self.mode = modes.get(int(record["mode"]), "")
         self.since_ns = int(record["since_ns"])
         self.netns = int(record["netns"])
         self.name = text(record["name"])

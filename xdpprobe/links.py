@@ -50,7 +50,7 @@ def _refuse_foreign_xdp(interface: Interface) -> None:
 
 def _refuse_foreign_filter(interface: Interface, hook: Hook) -> None:
     """Filters stay when a bpffs is unmounted: it may be one that nobody can detach any more."""
-    if clsact.program(interface.index, hook):
+    if clsact.present(interface.index, hook):
         direction = hook.value.removeprefix("tc_")
         raise StateError(
             f"{interface.name} has the tc filter of another xdpprobe (another --bpffs?)",

@@ -14,8 +14,8 @@ from typing import Any, Protocol, Self
 
 import numpy.typing as npt
 
+from xdpprobe import kernel, syscall
 from xdpprobe import settings as configuration
-from xdpprobe import syscall
 from xdpprobe.abi import Abi, load_abi
 from xdpprobe.clock import measure_rate
 from xdpprobe.errors import DataError
@@ -249,6 +249,7 @@ def load_object(
     number -> label. hz: jiffies a second, measured (35 ms) when not given.
     Raises DataError for a broken object, PrivilegeError, KernelError with the verifier's words.
     """
+    kernel.require()
     abi = load_abi(path)
     settings = Settings(flows=flows, names=names)
     cpus = possible_cpus()

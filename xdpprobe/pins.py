@@ -6,6 +6,7 @@
         maps/NAME                    every map but the PROG_ARRAYs
         slots/N/HOOK_link            links of interface slot N (none at clsact)
         slots/N/GENERATION/...       entry programs, and the PROG_ARRAYs that they call into
+    DIR/xdpprobe/ABI-HASH_replaced/  one that an attach, which goes on, is about to replace
 
 A generation is one load of code for a slot; an update pins the next one, switches, and removes
 the one before. Names in bpffs have no dots. The lock is an flock on DIR/xdpprobe, so it covers
@@ -21,7 +22,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from xdpprobe import syscall
@@ -88,6 +89,7 @@ class Pins:
         self.maps = self.path / "maps"
         self.slots = self.path / "slots"
         self.clock = self.path / "clock_read"
+        self.aside = self.root / f"{abi_hash}_replaced"
         self._held = False
 
     def exists(self) -> bool:
@@ -122,11 +124,23 @@ class Pins:
         """Pin directories of probes of other ABI versions."""
         try:
             self._check_root()
-            return sorted(p for p in self.root.iterdir() if p.is_dir() and p != self.path)
+            ours = (self.path, self.aside)
+            return sorted(p for p in self.root.iterdir() if p.is_dir() and p not in ours)
         except FileNotFoundError:
             return []
         except OSError as error:
             raise _refused(error, self.root) from error
+
+    def put_aside(self, undo: ExitStack) -> None:
+        """Makes room for a new probe; what it replaces goes when the new one is complete."""
+        undo.callback(self.recover)
+        self.path.rename(self.aside)
+
+    def recover(self) -> None:
+        """Puts back what was put aside for an attach that came to nothing."""
+        if self.aside.exists():
+            self.remove(self.path)
+            self.aside.rename(self.path)
 
     def make(self) -> None:
         """Makes the directories."""

@@ -182,6 +182,10 @@ class Placement:
         """Puts the former program back, in the interfaces' namespace."""
         program = pinned(former) if former else None
         if program is None:
+            # There was none of ours. (A link is not touched then: see _replace.)
+            if isinstance(where, Interface):
+                with netns.entered(self._space):
+                    clsact.remove(where.index, hook)
             return
         try:
             if isinstance(where, Path):

@@ -27,7 +27,7 @@ from xdpprobe.settings import idle_seconds
 from xdpprobe.snapshot import Array, Label, Snapshot, words
 from xdpprobe.tables import Tables
 
-_INFO = ("since_ns", "loaded_ns", "flows", "names", "rules", "hz", "privacy")
+_INFO = ("since_ns", "loaded_ns", "flows", "names", "rules", "hz", "privacy", "cleared")
 
 
 def open_instance(bpffs: Path = DEFAULT, path: Path | None = None) -> Instance:

@@ -132,7 +132,8 @@ def _state(probe: Probe, slot: Slot) -> tuple[str | None, str]:
     with netns.entered(where):
         facts = netdev.by_index(slot.ifindex)
         alive = [_alive(probe, slot, hook) for hook in slot.hooks]
-    if facts is None:
+        here = facts is not None and detach.carries(probe.instance, slot, facts, True)
+    if facts is None or not here:
         return None, "moved"
     if not all(alive):
         return facts.name, "incomplete"

@@ -96,26 +96,44 @@ class Tables:
             self.abi.dtype("name_rule"),
             public_suffix.load() if cut else None,
         )
-        self._swap(entries, catalogue.labels.values())
         info["signatures"] = np.frombuffer(catalogue.digest, np.uint8)
         info["rules"] = len(entries)
         info["suffixes"] = cut
         info["loaded_ns"] = time.time_ns()
-        self.write("info", info)
+        self._swap(entries, catalogue.labels.values(), info)
         return len(entries)
 
     def restore_settings(self, before: Array) -> None:
         """Puts `info` back, but for what a load has written there."""
         info = self.read("info")
-        for field in ("signatures", "rules", "suffixes", "loaded_ns"):
+        for field in ("signatures", "rules", "suffixes", "loaded_ns", "cleared"):
             before[field] = info[field]
         self.write("info", before)
 
-    def forget_names(self) -> None:
-        """Empties the table of server names; flows that had one are left without."""
+    def expect_names(self) -> None:
+        """Notes that names of any privacy may be kept from here on."""
+        self._note_cleared(0)
+
+    def clear_names(self, privacy: str) -> bool:
+        """Empties the table of server names, unless all have that privacy; whether it was needed.
+
+        Flows that had a name are left without. What is noted does not follow from the settings: an
+        attach may end between any two steps, and the next one has to know what is left to do.
+        """
+        wanted = PRIVACY.index(privacy)
+        if not wanted or int(self.read("info")["cleared"]) == wanted:
+            return False
         names = self.array("names", writable=True)
         names["text"] = 0
         names["hash"] = 0
+        self._note_cleared(wanted)
+        return True
+
+    def _note_cleared(self, privacy: int) -> None:
+        info = self.read("info")
+        if int(info["cleared"]) != privacy:
+            info["cleared"] = privacy
+            self.write("info", info)
 
     def _refuse_other_names(self, catalogue: Knowledge) -> None:
         """Raises DataError where a number would change its meaning.
@@ -143,7 +161,9 @@ class Tables:
             record["kind"] = _KINDS.index(label.kind)
             table[label.id] = record
 
-    def _swap(self, entries: list[tuple[bytes, bytes]], labels: Iterable[Label]) -> None:
+    def _swap(
+        self, entries: list[tuple[bytes, bytes]], labels: Iterable[Label], info: Array
+    ) -> None:
         control = self.array("control", writable=True)
         generation = int(control["generation"][0])
         new, old = (generation + 1) & 1, generation & 1
@@ -164,6 +184,7 @@ class Tables:
             syscall.update(outer, new, value, "cannot install the name rules")
             # No rule gives a number that has no name yet, and what may fail is behind us.
             self._write_labels(labels)
+            self.write("info", info)
             control["generation"][0] = (generation + 1) & 0xFFFFFFFF
             # Every update of an array of maps waits until no program runs that began before
             # it. So after this one no packet is left that chose the old element.

@@ -9,18 +9,21 @@ Exit code: KILLED, or the command's own (130: interrupted).
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from xdpprobe import cli, clsact, detach, links, placement, syscall
+from xdpprobe.tables import Tables
 
 KILLED = 9
 _STEPS = (
     (syscall, ("pin", "update", "create_link", "update_link", "detach_link")),
     (clsact, ("ensure_qdisc", "put", "remove", "remove_empty_qdisc")),
     (Path, ("mkdir", "rename", "unlink")),
+    (Tables, ("clear_names",)),
 )
 
 
@@ -36,7 +39,7 @@ class _Countdown:
                 if not self._left and self._kill:
                     os._exit(KILLED)
                 if not self._left:
-                    raise KeyboardInterrupt
+                    signal.raise_signal(signal.SIGINT)
             return function(*arguments, **words)
 
         return counted

@@ -162,6 +162,37 @@ def test_detach_from_a_namespace_that_is_gone(cli: Cli, network: Network, veth: 
     assert list(interfaces(cli)) == [veth.right.namespace.name]
 
 
+def test_a_number_that_was_given_anew_is_another_interface(
+    cli: Cli, network: Network, veth: Veth
+) -> None:
+    away, here = network.add("away"), veth.left.namespace
+    here.ip("link add one index 777 type veth peer name two\nlink set one up\n")
+    cli("attach", "one", "--netns", here.name)
+    here.ip(f"link set one netns {away.name}\nlink add six index 777 type veth peer name ten\n")
+    assert interfaces(cli)[here.name]["state"] == "moved"
+    assert "updated" not in cli("attach", "six", "--netns", here.name).stdout
+    assert "updated" in cli("attach", "six", "--netns", here.name).stdout
+    assert "updated" in cli("attach", "one", "--netns", away.name).stdout
+    cli("detach", "--all")
+
+
+def test_a_refused_attach_keeps_the_totals(cli: Cli, foreign: Cli, veth: Veth) -> None:
+    space = veth.left.namespace
+    space.ip("link add one type veth peer name two\nlink set one up\nlink set two up\n")
+    foreign("attach", "two", "--netns", space.name, "--hook", "xdp")
+    cli.attach(veth.left)
+    send(veth.right, COUNT)
+    space.ip("link delete eth0\n")
+    since = cli.json("status")["since"]
+    refused(cli, "attach", "two", "--netns", space.name, "--hook", "xdp", "--flows", "16384")
+    assert cli.json("status")["since"] == since
+    cli("attach", "one", "--netns", space.name, "--flows", "16384")
+    assert cli.json("status")["since"] != since
+    foreign("detach", "--all")
+    cli("detach", "--all")
+    assert empty(cli.bpffs)
+
+
 def test_a_slot_is_taken_anew_as_late_as_can_be(cli: Cli, veth: Veth) -> None:
     """Flows that remain in the table name their interface by its slot."""
     cli.attach(veth.right)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attach and detach killed or interrupted at every step: nothing is lost, nothing half applied."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -8,11 +9,16 @@ from typing import Any
 
 import pytest
 
+from tests import messages
 from tests.net.conftest import Cli, End, Veth
 from tests.net.frames import send
 from tests.net.steps import KILLED
 from tests.net.test_attach import COUNT, empty, qdiscs
-from xdpprobe import public_suffix
+from tests.packets import Conversation, Endpoint
+from xdpprobe import public_suffix, syscall
+from xdpprobe.attach import attach
+from xdpprobe.errors import KernelError
+from xdpprobe.probe import Probe
 
 INTERRUPTED = 130
 MOST_STEPS = 60
@@ -91,6 +97,47 @@ def test_update_is_taken_back_whole(cli: Cli, veth: Veth) -> None:
     assert cli.json("status")["settings"]["privacy"] == "cut"
     send(veth.right, COUNT)
     assert cli.json("status")["interfaces"][0]["packets"][0] == COUNT
+
+
+def test_signatures_that_the_kernel_refuses_take_the_update_back(
+    cli: Cli, veth: Veth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not whole_attach(cli, veth.left)
+    before = settled(cli, veth.left)
+
+    def refuse(*_: Any) -> None:
+        raise KernelError("cannot store the name rules", errno.ENOMEM)
+
+    monkeypatch.setattr(syscall, "update_many", refuse)
+    with pytest.raises(KernelError):
+        attach(
+            ["eth0"],
+            bpffs=cli.bpffs,
+            netns_name=veth.left.namespace.name,
+            options={"privacy": "cut", "idle_new": 7},
+        )
+    assert settled(cli, veth.left) == before
+
+
+def test_a_killed_change_of_privacy_leaves_no_name(cli: Cli, veth: Veth) -> None:
+    """Wherever it ends, the next attach with that privacy does what was left to do."""
+    space = veth.left.namespace.name
+    talk = Conversation(Endpoint("10.9.0.1", 20000), Endpoint("10.9.0.2", 53))
+    plain = ("attach", "--privacy", "none", "--netns", space, "eth0")
+    hidden = ("attach", "--privacy", "hash", "--netns", space, "eth0")
+    cli(*plain)
+    for step in range(1, MOST_STEPS):
+        cli(*plain)
+        send(veth.right, 1, talk.udp(messages.dns_query(b"www.youtube.com")))
+        code = broken_off(cli, step, "kill", "tcx", *hidden)
+        cli(*hidden)
+        with Probe.open(cli.bpffs) as probe:
+            assert b"youtube" not in probe.tables().array("names")["text"].tobytes()
+        cli("detach", "--all")
+        cli(*plain)
+        if not code:
+            break
+    assert step > 6
 
 
 def test_after_a_killed_update_the_next_one_works(cli: Cli, veth: Veth) -> None:

@@ -10,6 +10,7 @@ from xdpprobe.commands import demo
 from xdpprobe.errors import PrivilegeError, StateError, UsageError
 from xdpprobe.lab import run
 from xdpprobe.lab.internet import SITES, host_records
+from xdpprobe.processes import start_time
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -56,7 +57,7 @@ def test_a_number_that_another_process_has_by_now_is_no_alibi() -> None:
 
 def test_a_process_that_has_gone_leaves_things_abandoned() -> None:
     child = os.posix_spawn("/bin/true", ["true"], {})
-    start = run.start_time(child)
+    start = start_time(child)
     os.waitpid(child, 0)
     assert run.is_abandoned(f"xdplab-{child}-{start}-0-router")
 

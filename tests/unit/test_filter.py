@@ -260,6 +260,8 @@ def test_mask_is_false_where_no_flow_is() -> None:
         ("sni:/abc", 5, "between slashes"),
         ('sni:"abc', 5, "between double quotes"),
         ("app:a,,b", 5, "a value after each comma"),
+        ("state:,", 7, "a value after each comma"),
+        ("method:,,", 8, "a value after each comma"),
         ("app:youtube not", 16, "expected a term"),
     ],
 )

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from xdpprobe import hooks, memory
+from xdpprobe import hooks, memory, streams
 from xdpprobe.netdev import typed
 from xdpprobe.settings import PRIVACY, TUNNELS, Settings
 
@@ -89,9 +89,10 @@ def run(args: argparse.Namespace) -> int:
         committing=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
     for done in outcome.attached:
-        print(f"{done.interface}: {done.hooks}, {done.why}")
+        name = streams.printable(done.interface)
+        print(f"{name}: {done.hooks}, {done.why}")
         for note in done.notes:
-            print(f"{done.interface}: {note}")
+            print(f"{name}: {note}")
     if outcome.erased:
         print(f"names: those known so far were erased, for --privacy {outcome.settings.privacy}")
     size = memory.megabytes(memory.total(outcome.memory))

@@ -54,7 +54,7 @@ def add_parser(subparsers: Any) -> None:
         default="xdp",
         help="the program that is measured (default: xdp)",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(offline=True, run=run)
 
 
 def run(args: argparse.Namespace) -> int:

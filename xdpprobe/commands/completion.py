@@ -18,7 +18,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="for this shell")
-    parser.set_defaults(run=run)
+    parser.set_defaults(offline=True, run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -49,7 +49,7 @@ def add_parser(subparsers: Any) -> None:
         help="run that long, then print the applications (default: the live view until it is left)",
     )
     parser.add_argument("--json", action="store_true", help="with --for: print them as JSON")
-    parser.set_defaults(run=run)
+    parser.set_defaults(offline=True, run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@
 import argparse
 from typing import Any
 
+from xdpprobe import streams
 from xdpprobe.netdev import typed
 
 _DESCRIPTION = """\
@@ -34,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
         args.interfaces, everything=args.everything, bpffs=args.bpffs, netns_name=args.netns
     )
     for name in done.interfaces:
-        print(f"{name}: detached")
+        print(f"{streams.printable(name)}: detached")
     for name in done.gone:
-        print(f"{name}: the interface is gone; cleared away")
+        print(f"{streams.printable(name)}: the interface is gone; cleared away")
     for version in done.versions:
         print(f"probe of another version ({version}): removed")
     if done.tables:

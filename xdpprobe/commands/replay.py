@@ -13,7 +13,7 @@ from xdpprobe import flows
 from xdpprobe.flows import Flow
 from xdpprobe.replay import SHORTEST, Replay
 from xdpprobe.replay import replay as run_capture
-from xdpprobe.rereadable import name_of
+from xdpprobe.rereadable import STANDARD_INPUT, name_of
 from xdpprobe.settings import TUNNELS
 from xdpprobe.views import report
 from xdpprobe.views.text import quantity
@@ -35,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
         epilog="examples:\n  xdpprobe replay capture.pcapng --filter 'not app:youtube'\n"
         "  tcpdump -c 1000 -w - | xdpprobe replay -",
     )
-    parser.add_argument("file", type=Path, help="capture file or pipe; -: standard input")
+    parser.add_argument("file", type=_capture, help="capture file or pipe; -: standard input")
     parser.add_argument("--json", action="store_true", help="one JSON object a flow and line")
     parser.add_argument(
         "--limit",
@@ -67,7 +67,13 @@ def add_parser(subparsers: Any) -> None:
         "--signatures", type=Path, action="append", metavar="DIR", help="more signature files"
     )
     report.add_filter(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(offline=True, run=run)
+
+
+def _capture(text: str) -> Path:
+    """A path; `./-` is a file of that name, which as a Path would be `-`."""
+    path = Path(text)
+    return path.absolute() if path == STANDARD_INPUT and text != str(STANDARD_INPUT) else path
 
 
 def run(args: argparse.Namespace) -> int:

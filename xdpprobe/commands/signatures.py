@@ -80,7 +80,7 @@ def _verb(verbs: Any, name: str, what: str, description: str, example: str, run:
         epilog=f"example:\n  xdpprobe signatures {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, offline=run is not _load)
     return parser
 
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from xdpprobe import streams
 from xdpprobe.advice import command
 
 _DESCRIPTION = """\
@@ -72,9 +73,10 @@ def _interfaces(interfaces: list[dict[str, Any]]) -> Any:
         table.add_column(column, justify="right")
     for entry in interfaces:
         name = entry["interface"] + (f"@{entry['netns']}" if entry["netns"] else "")
+        name = streams.printable(name)
         state = entry["state"]
         if entry["name_now"] not in (None, entry["interface"]):
-            state += f", now {entry['name_now']}"
+            state += f", now {streams.printable(entry['name_now'])}"
         table.add_row(
             name,
             entry["attached"],

@@ -17,22 +17,13 @@ from pathlib import Path
 
 from xdpprobe.errors import KernelError, PrivilegeError, StateError
 from xdpprobe.lab.orderly import deferred
+from xdpprobe.processes import start_time
 
 OWNED = re.compile(r"xdplab-(\d+)-(\d+)-")
 NETNS_DIRECTORY = Path("/run/netns")
 NETNS_CONFIG = Path("/etc/netns")
 WORK_ROOT = Path("/run")
 COMMAND_TIMEOUT = 20.0
-
-
-def start_time(pid: int) -> int | None:
-    """Start time of a process in clock ticks since boot; None when there is no such process."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return None
-    # The command name, field 2, may hold blanks and brackets: count from its last bracket.
-    return int(stat.rpartition(")")[2].split()[19])
 
 
 def prefix() -> str:

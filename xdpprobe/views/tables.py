@@ -91,7 +91,7 @@ def flows_table(rows: Sequence[Flow]) -> Sheet:
     """Flows, a line each: the server's name stands for its address where it is known."""
     columns = [
         *_ENDS,
-        Column("L4", 5),
+        Column("L4", 6),
         Column("APPLICATION", ratio=4),
         Column("UP", 5, right=True, style="green"),
         Column("DOWN", 5, right=True, style="cyan"),

@@ -117,6 +117,7 @@ class Model:
         self._meter = Meter()
         self._history = History(_HISTORY)
         self._names: dict[int, str] = {}
+        self._cleared = 0  # the privacy of what stands there
         self._last: _Reading | None = None
         self._losses: dict[str, int] = {}
         self._new_losses = 0
@@ -132,8 +133,10 @@ class Model:
         grown = sum(losses.values()) - sum(self._losses.values())
         self._new_losses = 0 if first else max(grown, 0)
         self._losses = losses
-        if len(self._names) > _NAMES_KEPT:
+        cleared = snapshot.info.get("cleared", 0)
+        if len(self._names) > _NAMES_KEPT or cleared != self._cleared:
             self._names.clear()
+        self._cleared = cleared
         rates = self._meter.update(snapshot)
         try:
             self._take(_Reading(snapshot, rates, self.wanted))
