@@ -19,6 +19,7 @@ from xdpprobe.catalogue import Catalogue
 from xdpprobe.errors import StateError, UsageError
 from xdpprobe.hooks import Plan, choose, plan_notes, show_tags
 from xdpprobe.instance import Instance, Slot
+from xdpprobe.libbpf import uninterrupted
 from xdpprobe.memory import MapMemory
 from xdpprobe.netdev import Interface
 from xdpprobe.pins import DEFAULT, Pins
@@ -119,10 +120,15 @@ def attach(
     pins = Pins(bpffs, abi.hash)
     with pins.lock():
         _refuse_other_versions(pins)
-        with ExitStack() as undo:
+        undo = ExitStack()
+        try:
             return _Attach(abi, pins, request, catalogue, undo, committing).run(
                 found, options or {}, signatures is not None
             )
+        except BaseException:
+            with uninterrupted():  # whoever is impatient presses Ctrl-C twice
+                undo.close()
+            raise
 
 
 def _refuse_other_versions(pins: Pins) -> None:

@@ -152,7 +152,9 @@ def detach(
 
     Raises UsageError when neither or both are given, StateError when one is not attached.
     """
-    if bool(interfaces) == everything:
+    if interfaces and everything:
+        raise UsageError("--all is every interface", "name some, or give --all")
+    if not interfaces and not everything:
         hint = f"`{command('status', bpffs=bpffs)}` lists them"
         raise UsageError("name the interfaces to detach, or --all", hint)
     abi = load_abi(path)

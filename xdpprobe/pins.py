@@ -63,7 +63,9 @@ def check_bpffs(bpffs: Path) -> None:
     if not is_directory:
         raise StateError(f"{bpffs} is not a directory", _CHOOSE)
     if kind != _MAGIC:
-        raise StateError(f"no BPF file system is mounted at {bpffs}", hint)
+        # A mount would hide what is there.
+        free = bpffs == DEFAULT or not any(bpffs.iterdir())
+        raise StateError(f"no BPF file system is mounted at {bpffs}", hint if free else _CHOOSE)
 
 
 def _refused(error: OSError, path: Path) -> ProbeError:

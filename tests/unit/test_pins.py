@@ -19,13 +19,15 @@ from xdpprobe.pins import check_bpffs
         ("long" * 100, "cannot be used: file name too long; --bpffs takes"),
         ("loop", "cannot be used: too many levels of symbolic links; --bpffs takes"),
         ("missing", "there is no directory {path}; mkdir -p {path} && mount -t bpf"),
-        (".", "no BPF file system is mounted at {path}; mount one: mount -t bpf"),
+        ("empty", "no BPF file system is mounted at {path}; mount one: mount -t bpf"),
+        (".", "no BPF file system is mounted at {path}; --bpffs takes"),  # a mount would hide files
     ],
 )
 def test_what_is_no_bpffs_is_one_line_that_helps(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, place: str, words: str
 ) -> None:
     (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "xdpprobe").mkdir()  # where no bpffs is, it is nobody's probe
     path = tmp_path / place

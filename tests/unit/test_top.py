@@ -26,7 +26,8 @@ class Source:
     """A crowd of flows that moves on by a second each time it is read; `fail` ends it."""
 
     def __init__(self, count: int = 300) -> None:
-        counters = {"LOSS_HELLO_FULL": (3, 0), "LOSS_BUDGET": (40, 0), "INFO_NAMED": (9, 0)}
+        counters = {"LOSS_HELLO_FULL": (3, 0), "LOSS_NAME_FULL": (40, 0), "INFO_NAMED": (9, 0)}
+        counters["LOSS_BUDGET"] = (7, 0)  # unknown flows are no loss
         self.snapshot = replace(samples.crowd(1024, count), counters=counters)
         self.read = 0
         self.fail = False
@@ -75,7 +76,7 @@ def test_rates_of_applications() -> None:
     assert totals == sorted(totals, reverse=True)
     assert sum(frame.header.rate) == pytest.approx(sum(totals))
     assert (frame.header.used, frame.header.capacity) == (300, 1024)
-    assert (frame.header.losses, frame.header.worst_loss) == (43, "budget")
+    assert (frame.header.losses, frame.header.worst_loss) == (43, "name_full")
 
 
 def test_filter_limits_rates_and_rows() -> None:
@@ -132,7 +133,7 @@ def test_losses_stand_out_when_they_grow() -> None:
     made, source = Model(), Source()
     made.update(source)
     assert made.frame().header.new_losses == 0
-    source.snapshot = replace(source.snapshot, counters={"LOSS_BUDGET": (50, 0)})
+    source.snapshot = replace(source.snapshot, counters={"LOSS_NAME_FULL": (50, 0)})
     made.update(source)
     assert made.frame().header.new_losses == 7
 
@@ -186,7 +187,7 @@ def test_the_picture_at_80_by_24() -> None:
     rows, panel = layout("apps", 24)
     lines = drawn(model().frame(rows=(0, rows), panel=panel), State(), 80, 24)
     assert lines[0].startswith(" eth0,wan ")
-    assert "flows 300 of 1.02k (29%)  losses 43 (mostly budget)" in lines[1]
+    assert "flows 300 of 1.02k (29%)  losses 43 (mostly name full)" in lines[1]
     assert lines[2].split()[:4] == ["APPLICATION", "CATEGORY", "FLOWS", "UP"]
     assert any("MOST ACTIVE HOSTS" in line and "MOST ACTIVE NAMES" in line for line in lines)
     assert "? help" in lines[-1]

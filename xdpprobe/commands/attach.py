@@ -49,8 +49,8 @@ def add_parser(subparsers: Any) -> None:
     add("--flows", type=int, metavar="N", help=f"flow table entries (default {default.flows})")
     add("--names", type=int, metavar="N", help=f"name table entries (default {default.names})")
     for option, meaning, seconds in (
-        ("--idle-new", "a flow without answer ends", default.idle_new),
-        ("--idle-established", "an answered flow ends", default.idle_established),
+        ("--idle-new", "a flow of up to 8 packets without answer ends", default.idle_new),
+        ("--idle-established", "an answered or longer flow ends", default.idle_established),
         ("--idle-closed", "a closed TCP flow ends", default.idle_closed),
     ):
         text = f"seconds of silence after which {meaning} (default {seconds:g})"

@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from xdpprobe.follow import followed
 from xdpprobe.probe import Probe
 from xdpprobe.snapshot import Array, Snapshot
 from xdpprobe.sorting import SORT_KEYS, order
+from xdpprobe.streams import say
 from xdpprobe.views import report
 from xdpprobe.views.text import endpoint, quantity
 
@@ -26,10 +28,13 @@ JSON: {{"schema": 1, "flows": [...]}}, and with --follow one object a line. A fl
 
 with --follow before these:
     schema, time      1; when the record was read, ISO 8601, UTC
-    event             named, ended (closed), expired (silent), evicted (table full), active"""
+    event             named, ended (closed), expired (silent), evicted (table full), active
+A flow that fell silent is reported when another takes its place, which in a table with room may be
+never; one that ended may still see a last packet. Up to four can follow at a time."""
 
 # Flows decoded at a time: memory stays small however large the table is.
 _BATCH = 8192
+_RING_FULL = "LOSS_RING_FULL"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -79,15 +84,29 @@ def _follow(args: argparse.Namespace, wanted: Filter | None) -> int:
     with Probe.open(args.bpffs) as probe:
         base = probe.snapshot()
         report.checked(wanted, base)
+        lost = _lost(base)
         with followed(probe) as batches:
             for records in batches:
                 if not len(records):
+                    lost = _tell_lost(probe.counters(), lost)
                     continue
                 base = probe.refreshed(base)
                 for line in record_lines(records, base, wanted, args.json):
                     sys.stdout.write(line + "\n")
                 sys.stdout.flush()
     return 0
+
+
+def _lost(base: Snapshot) -> int:
+    return base.counters[_RING_FULL][0]
+
+
+def _tell_lost(counters: Mapping[str, tuple[int, int]], before: int) -> int:
+    """Says so when records found no room; a ring does not tell whose it was."""
+    now = counters[_RING_FULL][0]
+    if now > before:
+        say(f"{now - before} records were lost: they came faster than readers take them")
+    return now
 
 
 def record_lines(records: Array, base: Snapshot, wanted: Filter | None, as_json: bool) -> list[str]:

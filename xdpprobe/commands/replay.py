@@ -23,7 +23,7 @@ Runs a capture (pcap or pcapng; Ethernet, raw IP, PPP, Linux cooked, ...) throug
 program that runs on interfaces, and prints its flows. Nothing is sent and nothing attached.
 
 JSON: one object a line, a line for each pair of addresses and ports: {"schema": 1, ...}, the rest
-as `xdpprobe flows --help` says."""
+as `xdpprobe flows --help` says (vlan: null where several were seen)."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -123,6 +123,7 @@ def _sum(first: Flow, other: Flow) -> Flow:
     named = first if first.protocol or not other.protocol else other
     return replace(
         first,
+        vlan=first.vlan if first.vlan == other.vlan else None,
         packets=_add(first.packets, other.packets[::step]),
         bytes=_add(first.bytes, other.bytes[::step]),
         first=min(first.first, other.first),

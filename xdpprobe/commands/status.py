@@ -12,7 +12,8 @@ from xdpprobe.advice import command
 
 _DESCRIPTION = """\
 Shows the attached interfaces, table use, kernel memory, and every counter that is not zero: what
-belongs to no flow (reason), what could not be done (loss), and what is good to know (info).
+belongs to no flow (reason), what could not be done (loss; "budget" are flows that stayed unknown
+after a look at their first packets), and what is good to know (info).
 Exit code 1 when nothing is attached.
 
 JSON: schema 1; times are Unix times in seconds, sizes bytes, [ingress, egress] in lists.

@@ -24,6 +24,8 @@ initiators of the flows sent. FLOWS are those in the table; BYTES count since th
 Keys: ? shows them.
 
 With --filter all rates and rows are of the flows that match; use of the table and losses are not.
+Losses are those of `status`, but for "budget": flows that stayed unknown after a look at their
+first packets are counted and shown, as unknown.
 
 --once prints one table, --json one JSON object a line for each interval:
 {"schema": 1, "time": ISO 8601, "seconds": measured over, "interfaces": [names],

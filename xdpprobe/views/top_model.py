@@ -330,11 +330,15 @@ class Model:
 
 
 def _losses(snapshot: Snapshot) -> dict[str, int]:
-    """Loss counters by name, without the prefix."""
+    """Loss counters by name, without the prefix.
+
+    Without those whose inspection ended without a verdict: such flows are counted and shown, as
+    unknown, and in most networks some always are.
+    """
     return {
         name.removeprefix("LOSS_").lower(): packets
         for name, (packets, _) in snapshot.counters.items()
-        if name.startswith("LOSS_")
+        if name.startswith("LOSS_") and name != "LOSS_BUDGET"
     }
 
 

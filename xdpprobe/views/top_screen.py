@@ -138,7 +138,7 @@ def _header(head: Header, state: State, width: int) -> list[RenderableType]:
     first.stylize("reverse")
     loss = f"  losses {quantity(head.losses)}"
     if head.worst_loss:
-        loss += f" (mostly {head.worst_loss})"
+        loss += f" (mostly {head.worst_loss.replace('_', ' ')})"
     matching = "" if head.matching is None else f" {quantity(head.matching)} match;"
     left = Text.assemble(
         f"{matching} flows {quantity(head.used)} of {quantity(head.capacity)}"
