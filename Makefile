@@ -29,6 +29,11 @@ wheel: setup ## Build dist/xdpprobe-*.whl, which needs no compiler where it is i
 test: setup ## Lint, types and all tests (root, or some are left out and named)
 	@tools/test.sh
 
+.PHONY: vm-test
+vm-test: setup ## Other kernels, in guests (root; 20 minutes): KERNEL=6.12, SUITE=bpf
+	@vm-test/setup.sh
+	@$(BIN)/python vm-test/run.py $(addprefix --kernel ,$(KERNEL)) $(addprefix --suite ,$(SUITE))
+
 .PHONY: lint
 lint: setup ## Style and types of Python and C
 	@tools/lint.sh
@@ -59,7 +64,7 @@ clean: ## Remove what was built; .venv stays
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Checks every time, and changes only what is missing; so nothing depends on its date.
 .PHONY: tools-installed

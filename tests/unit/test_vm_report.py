@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `make vm-test` makes of a guest's answer: nothing that went wrong may pass for good."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GUESTS = Path(__file__).resolve().parents[2] / "vm-test"
+ALLOWED = [{"reason": "*: no native XDP", "card": "vmxnet3"}]
+PASSED = '<testcase classname="a" name="good"/>'
+FAILED = '<testcase classname="a" name="bad"><failure message="assert 1 == 2"/></testcase>'
+BROKEN = '<testcase classname="a" name="worse"><error message="failed on setup"/></testcase>'
+SKIPPED = (
+    '<testcase classname="a" name="not"><skipped message="vmxnet3: no native XDP"/></testcase>'
+)
+
+
+@pytest.fixture
+def guests(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The modules `guest` and `report` of vm-test/, which is no package."""
+    monkeypatch.syspath_prepend(str(GUESTS))
+    import guest
+    import report
+
+    yield guest, report
+    for name in ("guest", "report", "image", "kernels"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "card", "timed_out", "counts", "trouble"),
+    [
+        (PASSED + SKIPPED, "vmxnet3", False, (1, 0, 1), None),
+        (PASSED + SKIPPED, "e1000e", False, (1, 0, 1), "a.not was skipped"),
+        (PASSED + FAILED, "", False, (1, 1, 0), "a.bad: assert 1 == 2"),
+        (PASSED + BROKEN, "", False, (1, 1, 0), "a.worse: failed on setup"),
+        (PASSED, "", True, (1, 0, 0), "took too long"),
+        ("", "", False, (0, 0, 0), "no test passed"),
+        (None, "", False, (0, 0, 0), "gave no answer"),
+    ],
+)
+def test_rows(
+    guests: Any,
+    answer: str | None,
+    card: str,
+    timed_out: bool,
+    counts: tuple[int, int, int],
+    trouble: str | None,
+) -> None:
+    guest, report = guests
+    data = b"" if answer is None else f"<testsuites>{answer}</testsuites>".encode()
+    boot = guest.Boot(data, 12.0, timed_out)
+    row = report.row("6.1", "6.1.0-50", "cards", card, boot, ALLOWED)
+    assert (row.passed, row.failed, sum(row.skipped.values())) == counts
+    assert bool(row.troubles) == (trouble is not None)
+    assert trouble is None or any(trouble in line for line in row.troubles)
+    assert "| 6.1.0-50 |" in report.document([row])

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the guests' own tests: those of tests/net, and two network cards wired together."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.net.conftest import End, Veth, cli, network
+from xdpprobe.lab.namespaces import Network
+
+__all__ = ["cards", "cli", "network"]
+_ADDRESS = "02:00:00:00:00:0{}"  # guest.py gives the cards these
+
+
+@pytest.fixture
+def cards(network: Network) -> Iterator[Veth]:
+    """The guest's two cards, each in a namespace of its own; as the fixture `veth`."""
+    if "CARD" not in os.environ:
+        pytest.fail("CARD is not set: these tests want two network cards")
+    ends = {}
+    for number, name in enumerate(("left", "right")):
+        space = network.add(name)
+        card = _card(_ADDRESS.format(number))
+        subprocess.run(["ip", "link", "set", card, "netns", space.name], check=True, timeout=10)
+        space.ip(f"link set {card} name eth0\n")
+        # Only what a test sends shall go there, and all of it arrive.
+        space.run("sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1")
+        last = number + 1
+        space.ip(f"link set eth0 up arp off promisc on\naddress add 10.0.0.{last}/24 dev eth0\n")
+        mac = _ADDRESS.format(number)
+        ends[name] = End(space, "eth0", mac, f"10.0.0.{last}", f"fd00::{last}")
+    for end in ends.values():
+        end.namespace.wait_for_carrier("eth0")
+    yield Veth(network, ends["left"], ends["right"])
+    for number, end in enumerate(ends.values()):
+        end.namespace.ip(
+            f"link set eth0 down\nlink set eth0 name card{number}\nlink set card{number} netns 1\n"
+        )
+
+
+def _card(mac: str) -> str:
+    for place in Path("/sys/class/net").iterdir():
+        if (place / "address").read_text().strip() == mac and (place / "device").exists():
+            return place.name
+    pytest.fail(f"there is no network card with address {mac}")

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One boot: a kernel under QEMU without KVM runs a shell line and gives back one file."""
+
+import base64
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from image import PROJECT
+from kernels import Kernel
+
+MEMORY_MB = 3072
+CPUS = 2  # some tests want two to meet
+_ETHERNET = "02:00:00:00:00:{:02x}"
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What came of a boot. answer: b"" where the guest gave none. seconds: wall time."""
+
+    answer: bytes
+    seconds: float
+    timed_out: bool
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the guests of one kernel have in common."""
+
+    kernel: Kernel
+    root: Path
+    modules: Path
+    initramfs: Path
+    work: Path
+
+    def boot(self, line: str, name: str, *, seconds: float, card: str = "") -> Boot:
+        """Runs `line` in the guest. card: a QEMU network device; two of it, wired to each other.
+
+        The console goes to WORK/logs/NAME.log.
+        """
+        logs = self.work / "logs"
+        logs.mkdir(exist_ok=True)
+        answer = logs / f"{name}.answer"
+        answer.unlink(missing_ok=True)
+        begun = time.monotonic()
+        timed_out = False
+        with (logs / f"{name}.log").open("wb") as log:
+            command = self._command(line, answer, card)
+            try:
+                subprocess.run(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    timeout=seconds,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                timed_out = True
+        data = answer.read_bytes() if answer.exists() else b""
+        return Boot(data, time.monotonic() - begun, timed_out)
+
+    def _command(self, line: str, answer: Path, card: str) -> list[str]:
+        run = base64.b64encode(line.encode()).decode()
+        words = f"console=ttyS0 quiet panic=-1 project={PROJECT} run={run}"
+        command = ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"]
+        command += ["-smp", str(CPUS), "-m", str(MEMORY_MB), "-display", "none", "-no-reboot"]
+        command += ["-kernel", str(self.kernel.image), "-initrd", str(self.initramfs)]
+        command += ["-append", words, "-serial", "stdio", "-serial", f"file:{answer}"]
+        for image in (self.root, self.modules):
+            command += ["-drive", f"file={image},format=raw,if=virtio,readonly=on"]
+        command += ["-nic", "none"] if not card else []
+        for number in range(2 if card else 0):
+            command += ["-netdev", f"hubport,id=port{number},hubid=0"]
+            address = _ETHERNET.format(number)
+            command += ["-device", f"{card},netdev=port{number},mac={address}"]
+        return command

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest boots from: this machine's packages and the project, as squashfs; an initramfs.
+
+    root image      the packages of tools/setup.sh with all they need, .venv, the project
+    modules image   a kernel's modules
+    initramfs       busybox and the few modules that it takes to mount the other two
+
+The project stands in the guest where it stands here, since .venv names its own place.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from kernels import Kernel
+
+PROJECT = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
+# Beside what `make setup` installs.
+_PACKAGES = ("kmod", "procps")
+_LEFT_OUT = ("usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/share/info/")
+_MERGED = ("bin", "sbin", "lib", "lib64")
+_EARLY = ("virtio_pci", "virtio_blk", "squashfs", "overlay")
+_OPENERS = {".xz": ["xz", "-dc"], ".zst": ["zstd", "-dcq"], ".gz": ["gzip", "-dc"]}
+
+
+def _run(command: list[str], **more: object) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(command, check=True, capture_output=True, timeout=600, **more)  # type: ignore[call-overload, no-any-return]
+
+
+def root_image(work: Path) -> Path:
+    """Makes the root image anew and returns it."""
+    root = work / "root"
+    shutil.rmtree(root, ignore_errors=True)
+    for name in _MERGED:
+        (root / "usr" / name).mkdir(parents=True)
+        (root / name).symlink_to(f"usr/{name}")
+    for name in ("dev", "etc", "mnt", "proc", "root", "run", "sys", "tmp", "var/tmp"):
+        (root / name).mkdir(parents=True)
+    _copy(_package_files(), Path("/"), root)
+    for name in ("group", "hosts", "nsswitch.conf", "passwd", "protocols", "services"):
+        if Path("/etc", name).exists():
+            shutil.copy(Path("/etc", name), root / "etc" / name)
+    _run(["ldconfig", "-r", str(root)])
+    home = root / PROJECT.relative_to("/")
+    home.mkdir(parents=True)
+    _copy(_project_files(), PROJECT, home)
+    shutil.copy(HERE / "guest.sh", root / "guest.sh")
+    return _squashed(root, work / "root.squashfs")
+
+
+def _package_files() -> list[str]:
+    listed = _run(["sed", "-n", '/^packages="/,/"$/p', str(PROJECT / "tools/setup.sh")]).stdout
+    wanted = {*listed.decode().partition('"')[2].rstrip('"\n').split(), *_PACKAGES}
+    wanted -= {"clang", "clang-format", "libbpf-dev", "linux-libc-dev"}
+    essential = _run(["dpkg-query", "-W", "-f", "${Essential} ${Package}\n"]).stdout.decode()
+    wanted |= {line[4:] for line in essential.splitlines() if line.startswith("yes ")}
+    command = ["apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests"]
+    command += ["--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances", *sorted(wanted)]
+    names = {line for line in _run(command).stdout.decode().splitlines() if line[:1].isalnum()}
+    query = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package}\n", *sorted(names)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,  # some of the names are not installed
+    )
+    installed = [line.split()[1] for line in query.stdout.splitlines() if line.startswith("inst")]
+    files = set()
+    for line in _run(["dpkg", "-L", *installed]).stdout.decode().splitlines():
+        path = Path(line)
+        if not line.startswith("/") or (path.is_dir() and not path.is_symlink()):
+            continue
+        top, _, rest = line[1:].partition("/")
+        name = f"usr/{top}/{rest}" if top in _MERGED and rest else line[1:]
+        if name not in _MERGED and not name.startswith(_LEFT_OUT):
+            files.add(name)
+    return sorted(name for name in files if os.path.lexists(f"/{name}"))
+
+
+def _project_files() -> list[str]:
+    tracked = (
+        _run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=PROJECT)
+        .stdout.decode()
+        .split("\0")
+    )
+    made = [str(path.relative_to(PROJECT)) for path in (PROJECT / "xdpprobe/data").glob("*.o")]
+    return [name for name in [*tracked, *made, ".venv"] if (PROJECT / name).exists()]
+
+
+def _copy(names: list[str], source: Path, target: Path) -> None:
+    """Copies files and whole directories, links as links."""
+    listing = "\n".join(names).encode()
+    packed = subprocess.Popen(
+        ["tar", "-C", str(source), "-cf", "-", "-T", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    unpacked = subprocess.Popen(["tar", "-C", str(target), "-xf", "-"], stdin=packed.stdout)
+    assert packed.stdin
+    packed.stdin.write(listing)
+    packed.stdin.close()
+    if packed.wait(600) or unpacked.wait(600):
+        raise RuntimeError(f"cannot copy {len(names)} files of {source}")
+
+
+def modules_image(kernel: Kernel, work: Path) -> Path:
+    """A kernel's modules; made once."""
+    image = work / f"{kernel.release}.squashfs"
+    return image if image.exists() else _squashed(kernel.modules, image)
+
+
+def _squashed(directory: Path, image: Path) -> Path:
+    part = image.with_suffix(".part")
+    command = ["mksquashfs", str(directory), str(part), "-comp", "lz4", "-noappend", "-quiet"]
+    _run([*command, "-no-progress"])
+    part.rename(image)
+    return image
+
+
+def initramfs(kernel: Kernel, work: Path) -> Path:
+    """An initramfs that mounts the images and goes on with /guest.sh."""
+    place = work / f"initramfs-{kernel.release}"
+    shutil.rmtree(place, ignore_errors=True)
+    (place / "bin").mkdir(parents=True)
+    (place / "modules").mkdir()
+    shutil.copy("/bin/busybox", place / "bin/busybox")
+    shutil.copy(HERE / "init.sh", place / "init")
+    for number, module in enumerate(_early_modules(kernel)):
+        name = f"{number:02}-{module.name.partition('.ko')[0]}.ko"
+        opener = _OPENERS.get(module.suffix, ["cat"])
+        (place / "modules" / name).write_bytes(_run([*opener, str(module)]).stdout)
+    names = "\n".join(str(p.relative_to(place)) for p in sorted(place.rglob("*")))
+    archive = _run(["cpio", "--create", "--format=newc"], cwd=place, input=names.encode()).stdout
+    image = place.with_name(f"{place.name}.cpio")
+    image.write_bytes(archive)
+    return image
+
+
+def _early_modules(kernel: Kernel) -> list[Path]:
+    base = kernel.modules.parent.parent.parent
+    found: dict[Path, None] = {}
+    for name in _EARLY:
+        command = ["modprobe", "-d", str(base), "-S", kernel.release, "--show-depends", name]
+        for line in _run(command).stdout.decode().splitlines():
+            if line.startswith("insmod"):
+                found[Path(line.split()[1])] = None
+    return list(found)

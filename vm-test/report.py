@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What came of the guests: one row a boot, from pytest's JUnit XML; docs/kernels.md from them."""
+
+import fnmatch
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from guest import Boot
+
+_HEAD = """\
+# Kernels
+
+Written by `sudo make vm-test`, which boots Debian's kernels under QEMU without KVM and runs the
+tests in them; do not edit. A skip is a test that this kernel or card cannot run, for a reason that
+vm-test/matrix.toml lists; any other skip fails.
+
+"""
+
+
+@dataclass
+class Row:
+    """One boot. skipped: reason -> tests. troubles: why it is not good, a line each."""
+
+    kernel: str
+    release: str
+    suite: str
+    card: str
+    seconds: float
+    passed: int = 0
+    failed: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    troubles: list[str] = field(default_factory=list)
+
+    def line(self) -> str:
+        """For a person who waits."""
+        what = f"{self.kernel} {self.suite} {self.card}".strip()
+        skipped = sum(self.skipped.values())
+        found = f"{self.passed} passed, {self.failed} failed, {skipped} skipped"
+        return f"{what}: {found}, {self.seconds:.0f} s"
+
+
+def row(
+    kernel: str, release: str, suite: str, card: str, boot: Boot, allowed: list[dict[str, Any]]
+) -> Row:
+    """Reads a guest's answer. allowed: tables with `reason`, perhaps `kernel`, `card` (globs)."""
+    found = Row(kernel, release, suite, card, boot.seconds)
+    if boot.timed_out:
+        found.troubles.append("the guest was ended: it took too long")
+    try:
+        root = ElementTree.fromstring(boot.answer.decode())
+    except (ElementTree.ParseError, UnicodeDecodeError):
+        found.troubles.append("the guest gave no answer")
+        return found
+    for case in root.iter("testcase"):
+        _count(case, found, allowed)
+    if not found.passed and not found.troubles:
+        found.troubles.append("no test passed")
+    return found
+
+
+def _count(case: ElementTree.Element, found: Row, allowed: list[dict[str, Any]]) -> None:
+    name = f"{case.get('classname')}.{case.get('name')}"
+    for child in case:
+        said = (child.get("message") or "").splitlines() or [""]
+        if child.tag in ("failure", "error"):
+            found.failed += 1
+            found.troubles.append(f"{name}: {said[0]}")
+            return
+        if child.tag == "skipped":
+            found.skipped[said[0]] += 1
+            if not any(_allows(entry, said[0], found) for entry in allowed):
+                found.troubles.append(f"{name} was skipped: {said[0]}")
+            return
+    found.passed += 1
+
+
+def _allows(entry: dict[str, Any], reason: str, found: Row) -> bool:
+    return (
+        fnmatch.fnmatch(reason, entry["reason"])
+        and fnmatch.fnmatch(found.kernel, entry.get("kernel", "*"))
+        and fnmatch.fnmatch(found.card, entry.get("card", "*"))
+    )
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown: a line a boot."""
+    lines = [
+        "| Linux | card | suite | passed | failed | skipped | s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for found in rows:
+        cells = (
+            found.release,
+            found.card or "-",
+            found.suite,
+            str(found.passed),
+            str(found.failed) if found.passed or found.failed else "no answer",
+            str(sum(found.skipped.values())),
+            f"{found.seconds:.0f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def document(rows: list[Row]) -> str:
+    """docs/kernels.md."""
+    reasons: Counter[tuple[str, str]] = Counter()
+    for found in rows:
+        for reason, tests in found.skipped.items():
+            reasons[found.kernel, reason] += tests
+    skips = [f"- {kernel}: {tests} x {reason}" for (kernel, reason), tests in reasons.items()]
+    parts = [_HEAD, table(rows)]
+    if skips:
+        parts += ["\n## Skipped\n\n", "\n".join(skips), "\n"]
+    return "".join(parts)
