@@ -314,8 +314,8 @@ struct work {
 };
 
 /* What loops carry along stands in a map, which the verifier does not follow: with
- * numbers in registers or on the stack it would walk every value of each (Linux
- * before 6.13). */
+ * numbers in registers or on the stack it would walk every value of each (seen
+ * on Linux 6.1 and 6.12). */
 struct join_state {
 	__u32 at;     /* of the next record header */
 	__u32 length; /* joined so far */

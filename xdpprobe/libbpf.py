@@ -111,7 +111,7 @@ _keep_callback = _PRINT(_keep)
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until libbpf is done: an exception does not get out of a callback."""
+    """Ctrl-C waits for the block: no exception gets out of a callback of libbpf's, or into an undo."""
     before = signal.getsignal(signal.SIGINT)
     if before is None or threading.current_thread() is not threading.main_thread():
         yield  # where Python handles no signal, none gets lost
