@@ -111,7 +111,7 @@ _keep_callback = _PRINT(_keep)
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits for the block: no exception gets out of a callback of libbpf's, or into an undo."""
+    """Ctrl-C waits for the block: an exception is lost in a callback, and breaks off an undo."""
     before = signal.getsignal(signal.SIGINT)
     if before is None or threading.current_thread() is not threading.main_thread():
         yield  # where Python handles no signal, none gets lost

@@ -87,8 +87,8 @@ def _follow(args: argparse.Namespace, wanted: Filter | None) -> int:
         lost = _lost(base)
         with followed(probe) as batches:
             for records in batches:
+                lost = _tell_lost(probe.counters(), lost)
                 if not len(records):
-                    lost = _tell_lost(probe.counters(), lost)
                     continue
                 base = probe.refreshed(base)
                 for line in record_lines(records, base, wanted, args.json):
