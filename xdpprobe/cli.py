@@ -9,7 +9,6 @@ import argparse
 import errno
 import os
 import pkgutil
-import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -159,7 +158,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         streams.give_up(sys.stdout)  # the reader has seen enough
         return 0
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one has nothing left to end
         return _INTERRUPTED
     except OSError as error:
         streams.give_up(sys.stdout)
