@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.net.conftest import End, Veth, cli, network
+from tests.net.conftest import End, Veth, cli, network, veth
 from xdpprobe.lab.namespaces import Network
 
-__all__ = ["cards", "cli", "network"]
+__all__ = ["cards", "cli", "network", "veth"]
 _ADDRESS = "02:00:00:00:00:0{}"  # guest.py gives the cards these
 
 

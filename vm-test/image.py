@@ -8,6 +8,7 @@
 The project stands in the guest where it stands here, since .venv names its own place.
 """
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -76,7 +77,13 @@ def _package_files() -> list[str]:
         name = f"usr/{top}/{rest}" if top in _MERGED and rest else line[1:]
         if name not in _MERGED and not name.startswith(_LEFT_OUT):
             files.add(name)
+    files |= {_compiled(name) for name in files if name.endswith(".py")}
     return sorted(name for name in files if os.path.lexists(f"/{name}"))
+
+
+def _compiled(source: str) -> str:
+    """What Python makes of a module; packages do not list theirs."""
+    return importlib.util.cache_from_source(source)
 
 
 def _project_files() -> list[str]:
@@ -86,7 +93,9 @@ def _project_files() -> list[str]:
         .split("\0")
     )
     made = [str(path.relative_to(PROJECT)) for path in (PROJECT / "xdpprobe/data").glob("*.o")]
-    return [name for name in [*tracked, *made, ".venv"] if (PROJECT / name).exists()]
+    compiled = [_compiled(name) for name in tracked if name.endswith(".py")]
+    names = [*tracked, *made, *compiled, ".venv"]
+    return [name for name in names if (PROJECT / name).exists()]
 
 
 def _copy(names: list[str], source: Path, target: Path) -> None:

@@ -17,13 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import guest
 import image
 import kernels
 import report
-from guest import Machine
 
 HERE = Path(__file__).resolve().parent
 PYTEST = ".venv/bin/python -m pytest -q -p no:cacheprovider -o junit_logging=no --color=no"
+RUNNING = "running"  # the kernel that needs no guest
+EFFORT = "XDPPROBE_EFFORT=0.1"  # a guest is ten times slower (tests/effort.py)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Job:
 
     kernel: str
     suite: str
-    line: str
+    tests: str
     seconds: float
     card: str = ""
 
@@ -40,6 +42,13 @@ class Job:
     def name(self) -> str:
         """As its logs are called."""
         return "-".join(part for part in (self.kernel, self.suite, self.card) if part)
+
+    def line(self, answer: str) -> str:
+        """What a shell is given; the results go to the file `answer`."""
+        line = f"{PYTEST} --junitxml={answer} {self.tests}"
+        if self.kernel != RUNNING:
+            line = f"{EFFORT} {line}"
+        return f"CARD={self.card} {line}" if self.card else line
 
 
 @dataclass
@@ -49,20 +58,18 @@ class Plan:
     matrix: dict[str, Any]
     work: Path
     jobs: list[Job] = field(default_factory=list)
-    machines: dict[str, Machine] = field(default_factory=dict)
+    machines: dict[str, guest.Machine] = field(default_factory=dict)
 
 
 def _jobs(matrix: dict[str, Any], chosen: list[str], suites: list[str]) -> Iterator[Job]:
-    for kernel, facts in matrix["kernel"].items():
-        if kernel not in chosen:
-            continue
-        for suite, what in matrix["suite"].items():
-            if suite not in suites or bool(facts.get("refused")) != bool(what.get("refused")):
-                continue
-            line = f"{PYTEST} --junitxml=/run/answer {what['tests']}"
-            for card in what.get("cards", [""]):
-                before = f"CARD={card} " if card else ""
-                yield Job(kernel, suite, before + line, what["seconds"], card)
+    ordinary = [name for name, what in matrix["suite"].items() if not what.get("only")]
+    for kernel in chosen:
+        facts = matrix["kernel"][kernel]
+        for suite in facts.get("suites", ordinary):
+            what = matrix["suite"][suite]
+            cards = facts.get("cards", what["cards"]) if "cards" in what else [""]
+            for card in cards if suite in suites else ():
+                yield Job(kernel, suite, what["tests"], what["seconds"], card)
 
 
 def _arguments(matrix: dict[str, Any]) -> argparse.Namespace:
@@ -75,12 +82,13 @@ def _arguments(matrix: dict[str, Any]) -> argparse.Namespace:
 
 
 def _prepare(plan: Plan) -> None:
-    plan.work.mkdir(exist_ok=True)
-    root = image.root_image(plan.work)
-    for name in dict.fromkeys(job.kernel for job in plan.jobs):
+    (plan.work / "logs").mkdir(parents=True, exist_ok=True)
+    guests = dict.fromkeys(job.kernel for job in plan.jobs if job.kernel != RUNNING)
+    root = image.root_image(plan.work) if guests else plan.work
+    for name in guests:
         facts = plan.matrix["kernel"][name]
         kernel = kernels.fetch(name, facts["suite"], facts["package"], plan.work)
-        plan.machines[name] = Machine(
+        plan.machines[name] = guest.Machine(
             kernel,
             root,
             image.modules_image(kernel, plan.work),
@@ -91,17 +99,33 @@ def _prepare(plan: Plan) -> None:
 
 
 def _run(plan: Plan, job: Job) -> report.Row:
-    machine = plan.machines[job.kernel]
-    boot = machine.boot(job.line, job.name, seconds=job.seconds, card=job.card)
     log = plan.work / "logs" / f"{job.name}.log"
+    answer = log.with_suffix(".answer")
+    if job.kernel == RUNNING:
+        release = os.uname().release
+        boot = guest.without(job.line(str(answer)), log, answer, seconds=job.seconds)
+    else:
+        machine = plan.machines[job.kernel]
+        release = machine.kernel.release
+        boot = machine.boot(
+            job.line("/run/answer"), log, answer, seconds=job.seconds, card=job.card
+        )
     allowed = plan.matrix.get("skip", [])
-    row = report.row(job.kernel, machine.kernel.release, job.suite, job.card, boot, allowed)
+    row = report.row(job.kernel, release, job.suite, job.card, boot, allowed)
     print(f"vm-test: {row.line()}", file=sys.stderr, flush=True)
     for trouble in row.troubles:
         print(f"vm-test:   {trouble}", file=sys.stderr)
     if row.troubles:
-        print(f"vm-test:   the guest's console: {log}", file=sys.stderr, flush=True)
+        print(f"vm-test:   what it printed: {log}", file=sys.stderr, flush=True)
     return row
+
+
+def _all(plan: Plan) -> list[report.Row]:
+    """Runs as many at once as there are processors, those that may take longest first."""
+    order = sorted(plan.jobs, key=lambda job: -job.seconds)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        rows = dict(zip(order, pool.map(lambda job: _run(plan, job), order), strict=True))
+    return [rows[job] for job in plan.jobs]
 
 
 def main() -> int:
@@ -111,13 +135,15 @@ def main() -> int:
     plan = Plan(matrix, args.work.resolve())
     kernels_asked = args.kernel or list(matrix["kernel"])
     plan.jobs = list(_jobs(matrix, kernels_asked, args.suite or list(matrix["suite"])))
+    if not plan.jobs:
+        print("vm-test: none of these kernels runs any of these suites", file=sys.stderr)
+        return 2
     try:
         _prepare(plan)
     except kernels.Unavailable as error:
         print(f"vm-test: {error}", file=sys.stderr)
         return 2
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        rows = list(pool.map(lambda job: _run(plan, job), plan.jobs))
+    rows = _all(plan)
     if not args.kernel and not args.suite:
         (image.PROJECT / "docs/kernels.md").write_text(report.document(rows))
     print(report.table(rows))

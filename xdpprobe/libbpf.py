@@ -58,6 +58,10 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
         c.c_int,
         [c.c_int, _POINTER, _POINTER, c.POINTER(c.c_uint32), _POINTER],
     ),
+    "bpf_map_lookup_batch": (
+        c.c_int,
+        [c.c_int, *[_POINTER] * 4, c.POINTER(c.c_uint32), _POINTER],
+    ),
     "bpf_map_get_fd_by_id": (c.c_int, [c.c_uint32]),
     "bpf_prog_get_fd_by_id": (c.c_int, [c.c_uint32]),
     "bpf_obj_pin": (c.c_int, [c.c_int, c.c_char_p]),

@@ -87,7 +87,7 @@ class _TestRun(c.Structure):
 
 
 class _ProgramInfo(c.Structure):
-    """The head of struct bpf_prog_info of linux/bpf.h."""
+    """The head of struct bpf_prog_info of linux/bpf.h; what lies between is not looked at."""
 
     _fields_ = (
         ("type", c.c_uint32),
@@ -102,6 +102,11 @@ class _ProgramInfo(c.Structure):
         ("nr_map_ids", c.c_uint32),
         ("map_ids", c.c_uint64),
         ("name", c.c_char * 16),
+        ("ifindex", c.c_uint32),
+        ("gpl_compatible", c.c_uint32),
+        ("between", c.c_uint8 * 128),  # from netns_dev to recursion_misses
+        ("verified_insns", c.c_uint32),
+        ("attach_btf_obj_id", c.c_uint32),
     )
 
 
@@ -135,12 +140,16 @@ class _LinkInfo(c.Structure):
 
 @dataclass(frozen=True)
 class ProgramInfo:
-    """What the kernel knows of a program; `instructions` after the verifier."""
+    """What the kernel knows of a program; `instructions` after the verifier.
+
+    verified: instructions that the verifier looked at, every path counted; it gives up at a million.
+    """
 
     id: int
     name: str
     tag: str
     instructions: int
+    verified: int
 
 
 @dataclass(frozen=True)
@@ -174,7 +183,8 @@ def program_info(fd: int) -> ProgramInfo:
     """Describes a program."""
     info = _ProgramInfo()
     _info(fd, info, "cannot ask the kernel about a program")
-    return ProgramInfo(info.id, info.name.decode(), bytes(info.tag).hex(), info.xlated_len // 8)
+    tag, instructions = bytes(info.tag).hex(), info.xlated_len // 8
+    return ProgramInfo(info.id, info.name.decode(), tag, instructions, info.verified_insns)
 
 
 def map_info(fd: int) -> MapInfo:
@@ -260,6 +270,18 @@ def lookup(fd: int, key: int | bytes, size: int) -> bytes | None:
         return None
     check(result, "cannot read a map")
     return bytes(value)
+
+
+def lookup_all(fd: int, entries: int, size: int) -> bytes:
+    """Reads an array map's `entries` elements of `size` bytes each (per-CPU maps: of all CPUs)."""
+    keys, values, position = bytearray(4 * entries), bytearray(size * entries), bytearray(4)
+    count = c.c_uint32(entries)
+    batch = library().bpf_map_lookup_batch
+    at, into = _pointer(keys), _pointer(values)
+    result = batch(fd, None, _pointer(position), at, into, c.byref(count), None)
+    if result != -errno.ENOENT:  # which says that there are no more
+        check(result, "cannot read a map")
+    return bytes(values)
 
 
 def delete(fd: int, key: int | bytes) -> bool:

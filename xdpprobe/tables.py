@@ -201,12 +201,17 @@ class Tables:
 
     def counters(self) -> dict[str, tuple[int, int]]:
         """Name of enum counter -> (packets, bytes), CPUs summed."""
-        found = {}
-        for name, index in self.abi.enums["counter"].items():
-            if index < self.abi.maps["counters"].max_entries:
-                values = self.per_cpu("counters", index)
-                found[name] = (int(values["packets"].sum()), int(values["bytes"].sum()))
-        return found
+        dtype, entries = self.abi.element_dtype("counters"), self.abi.maps["counters"].max_entries
+        cpus = possible_cpus()
+        data = syscall.lookup_all(self._map_fd("counters"), entries, dtype.itemsize * cpus)
+        values = np.frombuffer(data, dtype).reshape(entries, cpus)
+        packets = values["packets"].sum(axis=1).tolist()
+        octets = values["bytes"].sum(axis=1).tolist()
+        return {
+            name: (packets[index], octets[index])
+            for name, index in self.abi.enums["counter"].items()
+            if index < entries
+        }
 
     def retired(self, mapped: Array) -> Array:
         """The mapped array `retired` with its stripes summed: one record a label."""

@@ -8,8 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tests.packets import Conversation, Endpoint
-from xdpprobe import syscall
-from xdpprobe.libbpf import possible_cpus
 from xdpprobe.loader import Loaded
 
 XDP_PASS, TC_NEXT = 2, 0xFFFFFFFF
@@ -48,8 +46,7 @@ class Plane:
         self._hot = loaded.array("flow_hot", writable=True)
         self._cold = loaded.array("flow_cold", writable=True)
         self._names = loaded.array("names", writable=True)
-        self._cpus = possible_cpus()
-        self._counters = loaded.abi.enums["counter"]
+        self._tables = loaded.tables()
         self._next_client = 0
 
     def use(self, program: str) -> None:
@@ -126,17 +123,11 @@ class Plane:
 
     def counters(self, prefix: str = "") -> dict[str, tuple[int, int]]:
         """(packets, bytes) of every counter whose name begins so, all CPUs together."""
-        wanted = (name for name in self._counters if name.startswith(prefix))
-        return {name: self._counter(name) for name in wanted if name != "COUNTER_MAX"}
-
-    def _counter(self, name: str) -> tuple[int, int]:
-        fd, index = self.loaded.map_fd("counters"), self._counters[name]
-        raw = syscall.lookup(fd, index, 16 * self._cpus) or b""
-        packets, octets = np.frombuffer(raw, "<u8").reshape(-1, 2).sum(axis=0)
-        return int(packets), int(octets)
+        counters = self._tables.counters()
+        return {name: value for name, value in counters.items() if name.startswith(prefix)}
 
     def counted(self, before: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
         """What the counters of `before` have gained since."""
-        now = {name: self._counter(name) for name in before}
+        now = self._tables.counters()
         gains = {name: (now[name][0] - p, now[name][1] - b) for name, (p, b) in before.items()}
         return {name: gain for name, gain in gains.items() if gain != (0, 0)}

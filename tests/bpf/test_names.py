@@ -8,6 +8,7 @@ import pytest
 
 from tests import hellos, messages
 from tests.bpf.plane import Flow, Plane
+from tests.effort import examples
 from tests.packets import ACK, FIN, PSH, RST, SYN, UDP, Conversation
 from tests.reference.client_hello import parse_client_hello
 from tests.reference.dns import parse_message
@@ -169,7 +170,7 @@ def test_a_name_asked_for_over_tcp(plane: Plane) -> None:
 
 def test_damaged_questions_give_the_name_that_is_there_or_none(plane: Plane) -> None:
     source = random.Random(6)
-    for _ in range(500):
+    for _ in examples(500):
         message = bytearray(DNS)
         message[source.randrange(2, len(message))] = source.randrange(256)
         try:
@@ -246,7 +247,7 @@ def test_ports_used_again_after_half_a_hello(plane: Plane, way: int) -> None:
 def test_damaged_hellos(plane: Plane) -> None:
     """No damage may lead to a name that the oracle does not see."""
     source = random.Random(12)
-    for seed in range(300):
+    for seed in examples(300):
         message = bytearray(tls(hellos.browser_hello(NAME, seed=seed)))
         message[source.randrange(len(message))] = source.randrange(256)
         try:
@@ -266,7 +267,7 @@ def test_damaged_hellos(plane: Plane) -> None:
 def test_hellos_that_pause(plane: Plane) -> None:
     """Half a hello has the name only if it is there; the other half brings it."""
     source = random.Random(13)
-    for seed in range(300):
+    for seed in examples(300):
         message = tls(hellos.browser_hello(NAME, seed=seed))
         at = source.randrange(1, len(message))
         talk = plane.new_talk()

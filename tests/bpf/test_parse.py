@@ -6,6 +6,7 @@ import random
 import pytest
 
 from tests.bpf.plane import Plane
+from tests.effort import examples
 from tests.framecases import NO_FLOW, WITH_FLOW, Expected
 from tests.packets import CLIENT, SERVER, UDP, ethernet, ipv4, udp, vlan
 from tests.reference.packet import Fragments
@@ -51,7 +52,7 @@ def test_every_cut(plane: Plane, frame: bytes, expected: Expected) -> None:
 def test_damaged_frames(plane: Plane) -> None:
     source = random.Random(20)
     frames = [frame for frame, _ in (*WITH_FLOW.values(), *NO_FLOW.values())]
-    for _ in range(3000):
+    for _ in examples(3000):
         frame = bytearray(source.choice(frames))
         for _ in range(source.randint(1, 4)):
             # Most of what a parser can trip over stands in the first bytes.

@@ -11,6 +11,7 @@ import pytest
 from tests import hellos
 from tests import packets as p
 from tests.bpf.plane import FLOWS, HOOKS, Plane
+from tests.effort import examples
 from tests.packets import CLIENT, CLIENT6, SERVER, SERVER6, Conversation, Endpoint
 from tests.reference.packet import FlowPacket
 from tests.reference.tunnel import parse_inside
@@ -157,7 +158,7 @@ def test_every_cut(opening: Plane, frame: bytes) -> None:
 def test_damaged_tunnels(opening: Plane) -> None:
     source = random.Random(7)
     frames = list(FRAMES.values())
-    for _ in range(4000):
+    for _ in examples(4000):
         frame = bytearray(source.choice(frames))
         for _ in range(source.randint(1, 4)):
             frame[source.randrange(12, min(len(frame), 130))] = source.randrange(256)

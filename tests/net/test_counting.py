@@ -4,53 +4,22 @@
 import fcntl
 import os
 import re
-import socket
 import struct
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from tests import hellos
 from tests.net.conftest import Cli, End, Veth
+from tests.net.downloads import AMOUNT, connected, download
 from tests.packets import Conversation, Endpoint
 from xdpprobe import netns, public_suffix
 from xdpprobe.probe import Probe
 from xdpprobe.snapshot import Snapshot
 
-AMOUNT = 3_000_017  # bytes of a download
 ETHERNET_HEADER = 14
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 1, 0x1000  # linux/if_tun.h
 SERVER = Endpoint("10.9.0.3", 443)
 HELLO = hellos.records(hellos.simple_hello(b"www.netflix.com"))
-
-
-@contextmanager
-def connected(client: End, server: End, port: int = 443) -> Iterator[tuple[socket.socket, ...]]:
-    """A TCP connection between the two ends of a cable."""
-    with netns.entered(netns.named(server.namespace.name)):
-        listening = socket.create_server((server.v4, port))
-    with listening:
-        with netns.entered(netns.named(client.namespace.name)):
-            near = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        with near:
-            near.connect((server.v4, port))
-            far, _ = listening.accept()
-            with far:
-                yield near, far
-
-
-def download(client: End, server: End, amount: int = AMOUNT) -> None:
-    """The client sends a ClientHello for www.youtube.com, the server sends bytes and closes."""
-    with connected(client, server) as (near, far):
-        near.sendall(hellos.records(hellos.simple_hello(b"www.youtube.com")))
-        far.recv(4096)
-        thread = threading.Thread(target=lambda: (far.sendall(bytes(amount)), far.close()))
-        thread.start()
-        while near.recv(1 << 16):
-            pass
-        thread.join()
 
 
 def counted(snapshot: Snapshot) -> tuple[int, int]:
