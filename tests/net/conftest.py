@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests import effort
+from tests.net import forked
 from xdpprobe.lab.lab import Lab, running_lab
 from xdpprobe.lab.namespaces import Namespace, Network
 
@@ -73,14 +75,17 @@ class Cli:
 
     def __call__(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command; fails the test when `check` and the exit code is not 0."""
-        done = subprocess.run(
-            self.argv(*arguments),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=CLI_DEADLINE,
-            check=False,
-        )
+        if effort.SHARE < 1:
+            done = forked.run(["--bpffs", str(self.bpffs), *arguments], CLI_DEADLINE)
+        else:
+            done = subprocess.run(
+                self.argv(*arguments),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=CLI_DEADLINE,
+                check=False,
+            )
         if check and done.returncode != 0:
             pytest.fail(f"xdpprobe {' '.join(arguments)}: exit {done.returncode}: {done.stderr}")
         return done
