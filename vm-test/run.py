@@ -134,7 +134,8 @@ def main() -> int:
     args = _arguments(matrix)
     plan = Plan(matrix, args.work.resolve())
     kernels_asked = args.kernel or list(matrix["kernel"])
-    plan.jobs = list(_jobs(matrix, kernels_asked, args.suite or list(matrix["suite"])))
+    unasked = [name for name, what in matrix["suite"].items() if not what.get("asked")]
+    plan.jobs = list(_jobs(matrix, kernels_asked, args.suite or unasked))
     if not plan.jobs:
         print("vm-test: none of these kernels runs any of these suites", file=sys.stderr)
         return 2

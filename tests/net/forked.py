@@ -52,7 +52,7 @@ def _become(arguments: list[str], out: int, err: int) -> NoReturn:
         for there, here in enumerate((nothing, out, err)):
             os.dup2(here, there)
         os.closerange(3, _HIGHEST)
-        sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8") for number in (1, 2))
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8") for number in (1, 2))
         sys.argv = ["xdpprobe", *arguments]
         try:
             code = main(arguments)
