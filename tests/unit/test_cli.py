@@ -2,6 +2,7 @@
 """The command line itself: commands found, mistakes in one line, pipes that close."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,16 @@ def test_bpffs_before_and_after(capsys: pytest.CaptureFixture[str], arguments: l
 def test_bpffs_before_and_after_a_verb(line: str) -> None:
     args = cli.build_parser().parse_args(line.split())
     assert (args.bpffs, args.paths) == (Path("/a"), [Path("x.toml")])
+
+
+@pytest.mark.parametrize("verb", ["check", "list", "match x.com"])
+def test_bpffs_before_a_verb_without_a_probe_is_refused(
+    capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    assert cli.main(["signatures", "--bpffs", "/a", *verb.split()]) == 2
+    assert capsys.readouterr().err == (
+        "xdpprobe: --bpffs has no effect there: no probe is asked; leave it out\n"
+    )
 
 
 def test_a_pipe_that_closes_is_no_error() -> None:
@@ -219,6 +230,38 @@ def test_interrupt_is_silent(
     monkeypatch.setattr(cli, "run", interrupted)
     assert cli.main(["status"]) == 130
     assert capsys.readouterr().err == ""
+
+
+# A first Ctrl-C is handled, and the second one comes while the process ends: in `main` itself, while
+# modules are still read, or when Python calls what is registered for its exit.
+SECOND = {
+    "in main": "cli.main = twice",
+    "while importing": "del sys.modules['xdpprobe.cli']; sys.meta_path.insert(0, Finder())",
+    "at exit": "cli.run = lambda _: interrupt(); atexit.register(interrupt)",
+}
+DRIVER = """
+import atexit, signal, sys
+from xdpprobe import __main__, cli
+interrupt = lambda: signal.raise_signal(signal.SIGINT)
+class Finder:
+    def find_spec(self, *_):
+        interrupt()
+def twice():
+    try:
+        interrupt()
+    except KeyboardInterrupt:
+        interrupt()
+"""
+
+
+@pytest.mark.parametrize("when", SECOND)
+def test_a_second_interrupt_is_silent_too(when: str) -> None:
+    code = f"{DRIVER}\n{SECOND[when]}\nsys.exit(__main__.entry())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "status"], capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode in (130, -signal.SIGINT)
+    assert (done.stdout, done.stderr) == (b"", b"")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
