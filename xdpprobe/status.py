@@ -36,7 +36,7 @@ def report(bpffs: Path = DEFAULT, path: Path | None = None) -> dict[str, Any]:
         "other_versions": [other.name for other in pins.other_versions()],
     }
     if not pins.exists():
-        return {**head, "attached": False}
+        return {**head, "attached": False, "interfaces": []}
     with Probe.open(bpffs, path) as probe:
         return {**head, "attached": True, **_probe(probe)}
 

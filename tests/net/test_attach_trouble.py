@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What gets in the way of an attach: others on the hook, interfaces that change, broken places."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -92,6 +93,8 @@ def test_nothing_attached(cli: Cli) -> None:
     done = cli("status", check=False)
     assert (done.returncode, done.stderr) == (1, "")
     assert "nothing is attached" in done.stdout
+    report = json.loads(cli("status", "--json", check=False).stdout)
+    assert (report["attached"], report["interfaces"]) == (False, [])
     assert cli("detach", "--all").stdout == "nothing was attached\n"
 
 
