@@ -66,11 +66,14 @@ def programs(interface: Interface, hook: Hook) -> list[int]:
 
 
 def attach(interface: Interface, hook: Hook, mode: str, program: int, pin: Path) -> None:
-    """Makes a link and pins it. Raises StateError or KernelError and leaves nothing then."""
+    """Makes a link and pins it. Raises StateError or KernelError and leaves nothing then.
+
+    A tc program goes before others, whose verdict could end the packet's way before it is counted.
+    """
     what = f"cannot attach to {interface.name} ({hook.value})"
     try:
         kind = syscall.XDP if hook is Hook.XDP else _TCX[hook]
-        flags = _MODE_FLAGS[mode] if hook is Hook.XDP else 0
+        flags = _MODE_FLAGS[mode] if hook is Hook.XDP else syscall.BEFORE
         link = syscall.create_link(program, interface.index, kind, flags, what)
     except KernelError as error:
         raise _explained(interface, hook, mode, error) from error

@@ -21,6 +21,8 @@ from xdpprobe.privileges import failure
 
 # enum bpf_attach_type of linux/bpf.h
 XDP, TCX_INGRESS, TCX_EGRESS = 37, 46, 47
+# linux/bpf.h: with no other program named, before all that are there (TCX)
+BEFORE = 1 << 3
 # linux/if_link.h
 XDP_SKB_MODE, XDP_NATIVE_MODE = 1 << 1, 1 << 2
 
