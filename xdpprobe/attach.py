@@ -221,7 +221,7 @@ class _Attach:
         Returns whether there are tables to go on with, and the slots that are attached. Tables
         whose interfaces are all gone are kept, with their totals, if they fit the options.
         """
-        self._pins.recover()
+        detach.recover(self._pins, self._abi)
         if not self._pins.exists():
             return False, []
         slots = instance.slots() if instance.complete() else []

@@ -74,6 +74,25 @@ def remove_slot(instance: Instance, slot: Slot) -> None:
     tables.write("slots", record, slot.number)
 
 
+def recover(pins: Pins, abi: Abi) -> None:
+    """Ends what an attach began that was killed while older tables were put aside.
+
+    If its new probe counts on an interface already, that one goes on; else its remains go, filters
+    among them, which no pin holds, and the older tables come back.
+    """
+    if not pins.aside.exists():
+        return
+    with Instance(pins, abi) as instance:
+        # Slots are written when the tables are complete.
+        slots = instance.slots() if pins.path.is_dir() and instance.complete() else []
+        if any(live(instance, slot) for slot in slots):
+            pins.remove(pins.aside)
+            return
+        for slot in slots:
+            remove_slot(instance, slot)
+    pins.recover()
+
+
 def _remove_filters(slot: Slot) -> None:
     where = netns.find(slot.netns, slot.netns_name)
     if where is None:
@@ -161,7 +180,7 @@ def detach(
     pins = Pins(bpffs, abi.hash)
     done = Detached()
     with pins.lock():
-        pins.recover()
+        recover(pins, abi)
         if pins.exists():
             _detach_here(Instance(pins, abi), interfaces, everything, netns_name, done)
         elif not everything:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs one xdpprobe command and breaks it off just before its n-th step on an interface.
 
-    python -m tests.net.steps N kill|interrupt tcx|clsact COMMAND...
+    python -m tests.net.steps N|STEP kill|interrupt tcx|clsact COMMAND...
 
 A step is a system call or netlink request by which an attach or detach changes what the next one
 finds: pins, links, filters, table elements. Counting begins where the first interface comes in.
+STEP is a step's name: the first one of that name, wherever it comes.
 Exit code: KILLED, or the command's own (130: interrupted).
 """
 
@@ -28,13 +29,16 @@ _STEPS = (
 
 
 class _Countdown:
-    def __init__(self, left: int, kill: bool) -> None:
-        self._left, self._kill = left, kill
+    def __init__(self, until: str, kill: bool) -> None:
+        self._until, self._kill = until, kill
+        self._left = int(until) if until.isdecimal() else 1
         self.running = False
 
     def step(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        named = function.__name__ == self._until
+
         def counted(*arguments: Any, **words: Any) -> Any:
-            if self.running:
+            if named or (self.running and self._until.isdecimal()):
                 self._left -= 1
                 if not self._left and self._kill:
                     os._exit(KILLED)
@@ -52,8 +56,8 @@ class _Countdown:
         return begun
 
 
-def _main(number: str, how: str, tc: str, *command: str) -> int:
-    countdown = _Countdown(int(number), how == "kill")
+def _main(until: str, how: str, tc: str, *command: str) -> int:
+    countdown = _Countdown(until, how == "kill")
     for owner, names in _STEPS:
         for name in names:
             setattr(owner, name, countdown.step(getattr(owner, name)))

@@ -24,8 +24,8 @@ INTERRUPTED = 130
 MOST_STEPS = 60
 
 
-def broken_off(cli: Cli, step: int, how: str, tc: str, *command: str) -> int:
-    """Runs a command that breaks off before that step; its exit code."""
+def broken_off(cli: Cli, step: int | str, how: str, tc: str, *command: str) -> int:
+    """Runs a command that breaks off before that step, by number or name; its exit code."""
     words = cli.argv(*command)[3:]  # without the interpreter and the module
     done = subprocess.run(
         [sys.executable, "-m", "tests.net.steps", str(step), how, tc, *words],

@@ -232,8 +232,8 @@ def test_interrupt_is_silent(
     assert capsys.readouterr().err == ""
 
 
-# A first Ctrl-C is handled, and the second one comes while the process ends: in `main` itself, while
-# modules are still read, or when Python calls what is registered for its exit.
+# A Ctrl-C that `main` does not handle: a second one while it handles the first, one while modules
+# are still read, and one when Python calls what is registered for its exit.
 SECOND = {
     "in main": "cli.main = twice",
     "while importing": "del sys.modules['xdpprobe.cli']; sys.meta_path.insert(0, Finder())",
