@@ -8,8 +8,8 @@ import errno
 from typing import Any
 
 from xdpprobe import syscall
-from xdpprobe.errors import KernelError
 from xdpprobe.hooks import Hook
+from xdpprobe.privileges import failure
 
 _CLSACT = 0xFFFF0000
 _PARENTS = {Hook.TC_INGRESS: 0xFFFFFFF2, Hook.TC_EGRESS: 0xFFFFFFF3}  # linux/pkt_sched.h
@@ -42,7 +42,7 @@ def ensure_qdisc(index: int) -> None:
             netlink.tc("add", "clsact", index)
         except NetlinkError as error:
             if error.code != errno.EEXIST:
-                raise KernelError("cannot make the clsact qdisc", error.code) from error
+                raise failure(error.code, "cannot make the clsact qdisc") from error
 
 
 def put(index: int, hook: Hook, program: int) -> None:
@@ -65,9 +65,9 @@ def put(index: int, hook: Hook, program: int) -> None:
                 direct_action=True,
             )
         except NetlinkError as error:
-            raise KernelError(
-                "cannot add a tc filter",
+            raise failure(
                 error.code,
+                "cannot add a tc filter",
                 f"is preference {_FIRST} taken? `tc filter show dev IFACE {hook.value[3:]}`",
             ) from error
 
@@ -120,7 +120,7 @@ def remove(index: int, hook: Hook) -> None:
             )
         except NetlinkError as error:
             if error.code not in (errno.ENOENT, errno.ENODEV, errno.EINVAL):
-                raise KernelError("cannot remove a tc filter", error.code) from error
+                raise failure(error.code, "cannot remove a tc filter") from error
 
 
 def remove_empty_qdisc(index: int) -> None:

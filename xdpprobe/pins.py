@@ -139,7 +139,11 @@ class Pins:
         self.path.rename(self.aside)
 
     def recover(self) -> None:
-        """Puts back what was put aside for an attach that came to nothing."""
+        """Puts back what was put aside for an attach that came to nothing.
+
+        What the attach left on interfaces must be off them: `detach.recover` is for one that was
+        killed.
+        """
         if self.aside.exists():
             self.remove(self.path)
             self.aside.rename(self.path)
@@ -199,9 +203,14 @@ class Pins:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # The holder before may have removed the directory that we opened.
                 if self.root.exists() and os.fstat(fd).st_ino == self.root.stat().st_ino:
+                    # Where others may make files, one may have been quicker with the directory.
+                    self._check_root()
                     return fd
             except BlockingIOError:
                 pass
+            except ProbeError:
+                os.close(fd)
+                raise
             os.close(fd)
             if time.monotonic() > deadline:
                 raise StateError(
