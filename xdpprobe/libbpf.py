@@ -189,7 +189,11 @@ def _load_failure(code: int, path: Path) -> ProbeError:
     end = next((i for i, line in enumerate(lines) if "END PROG LOAD LOG" in line), len(lines))
     words = [line for line in lines[:end] if line and not line.startswith(("processed", "libbpf"))]
     if code == errno.ENOMEM:
-        return KernelError(subject, code, "the tables do not fit: try a smaller --flows")
+        return KernelError(
+            subject,
+            code,
+            "the tables do not fit into memory or the memory cgroup's limit: try a smaller --flows",
+        )
     detail = " | ".join(words[-3:])
     return KernelError(subject, code, f"the kernel says: {detail}" if detail else "")
 

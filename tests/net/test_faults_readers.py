@@ -53,15 +53,15 @@ def test_a_killed_reader_changes_no_counter(attached: Cli, veth: Veth) -> None:
                     wait_until(lambda: bool(readers[0]))
                 packets += 1
                 send(veth.right, 1, query(2000 + packets))  # a record for who follows
-                assert reader.stdout.read(1) == b"{"
+                assert reader.stdout.read(1) == b"{"  # or it ended: an empty answer
                 send(veth.right, COUNT)
                 packets += COUNT
                 reader.kill()
             send(veth.right, COUNT)
             packets += COUNT
             assert probe.port(0)[0][0] == packets
-    status = attached.json("status")
-    assert (status["readers"], status["interfaces"][0]["packets"][0]) == (0, packets)
+            if "--follow" in words:  # status takes back the ring of a reader that was killed
+                assert attached.json("status")["readers"] == readers[0] == 0
 
 
 def written(cli: Cli, path: Path, *arguments: str, limit: int | None = None) -> str:

@@ -17,7 +17,8 @@ UID, OTHER_UID = 65534, 65533
 REPOSITORY = Path(__file__).parents[2]
 
 
-def _setpriv(uid: int, capabilities: tuple[str, ...]) -> list[str]:
+def setpriv(uid: int, capabilities: tuple[str, ...]) -> list[str]:
+    """What runs a command as that user, with these capabilities and no others."""
     kept = "".join(f",+{name}" for name in capabilities)
     sets = (f"--{which}=-all{kept}" for which in ("bounding-set", "inh-caps", "ambient-caps"))
     return ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *sets]
@@ -36,7 +37,7 @@ class User:
         """Runs a command of xdpprobe; `capabilities` are its only ones."""
         # Entering the namespace takes root: it comes first.
         inside = ["nsenter", f"--net=/run/netns/{self.namespace.name}"]
-        return _run([*inside, *_setpriv(uid, capabilities), *self.cli.argv(*arguments)])
+        return _run([*inside, *setpriv(uid, capabilities), *self.cli.argv(*arguments)])
 
     def refused(
         self, *arguments: str, capabilities: tuple[str, ...] = NEEDED, uid: int = UID
@@ -64,7 +65,7 @@ def _run(argv: list[str]) -> subprocess.CompletedProcess[str]:
 def ordinary(network: Network, namespace: Namespace) -> User:
     """A user whose bpffs directory is on a mount that others may pass through, as /sys/fs/bpf is
     where root says so. Skips the test where the user cannot read this checkout."""
-    if _run([*_setpriv(UID, ()), sys.executable, "-c", "import xdpprobe.cli"]).returncode:
+    if _run([*setpriv(UID, ()), sys.executable, "-c", "import xdpprobe.cli"]).returncode:
         pytest.skip("this checkout cannot be read by other users")
     mount = network.mount_bpffs()
     for path in (network.path, mount):
