@@ -184,14 +184,22 @@ class Tables:
             syscall.update(outer, new, value, "cannot install the name rules")
             # No rule gives a number that has no name yet, and what may fail is behind us.
             self._write_labels(labels)
-            self.write("info", info)
+            # Which rules are in force and what `info` says of them are two writes: whoever ends
+            # between them leaves none that was loaded, so that the next attach loads again.
+            self._note_no_load()
             control["generation"][0] = (generation + 1) & 0xFFFFFFFF
+            self.write("info", info)
             # Every update of an array of maps waits until no program runs that began before
             # it. So after this one no packet is left that chose the old element.
             syscall.update(outer, new, value, "cannot install the name rules")
         finally:
             os.close(fd)
         syscall.delete(outer, old)
+
+    def _note_no_load(self) -> None:
+        info = self.read("info")
+        info["loaded_ns"] = 0
+        self.write("info", info)
 
     def per_cpu(self, name: str, index: int) -> Array:
         """One element of a per-CPU array: a record a CPU. Value sizes are multiples of 8."""

@@ -100,7 +100,7 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
     from xdpprobe.memory import megabytes
 
     flows, names = found["flows"], found["names"]
-    settings = found["settings"]
+    settings, loaded = found["settings"], found["signatures_loaded"]
     live = flows["used"] - flows["over"]
     share = 100 * live / flows["capacity"]
     return [
@@ -114,7 +114,7 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "signatures",
             f"{found['rules']} name rules, digest {found['signatures'][:12]}, "
-            f"loaded {_ago(found['signatures_loaded'])}",
+            + (f"loaded {_ago(loaded)}" if loaded else "the last load was broken off: repeat it"),
         ),
         ("memory", f"{megabytes(found['memory'])} in the kernel"),
         (
