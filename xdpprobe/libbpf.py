@@ -185,6 +185,8 @@ def _load_failure(code: int, path: Path) -> ProbeError:
     subject = f"the kernel refused program {program[1]}" if program else f"cannot load {path.name}"
     if code in (errno.EPERM, errno.EACCES) and "BEGIN PROG LOAD LOG" not in text:
         return failure(code, subject)
+    if code == errno.EMFILE:
+        return failure(code, f"cannot load {path.name}")
     lines = [line.strip() for line in text.splitlines()]
     end = next((i for i, line in enumerate(lines) if "END PROG LOAD LOG" in line), len(lines))
     words = [line for line in lines[:end] if line and not line.startswith(("processed", "libbpf"))]

@@ -47,4 +47,6 @@ def failure(code: int, what: str, hint: str = "") -> ProbeError:
                 f"{what}: {os.strerror(code).lower()}; this process lacks {', '.join(missing)}",
                 "run it as root",
             )
+    if code == errno.EMFILE:
+        hint = "raise the limit on open files: ulimit -n 1024"
     return KernelError(what, code, hint)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits on memory: locked memory is none of the probe's, a memory cgroup's limit is told."""
+"""Limits of the process: locked memory does not matter, a memory cgroup's or on files is told."""
 
 import os
 import subprocess
@@ -42,6 +42,15 @@ def test_no_locked_memory_is_needed(cli: Cli, space: Namespace) -> None:
     for limit in (0, 65536):
         done = attach(cli, space, ["prlimit", f"--memlock={limit}:{limit}", *plain])
         assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("limit", [12, 60, 80])
+def test_too_few_open_files_are_told(cli: Cli, space: Namespace, limit: int) -> None:
+    """At the first map, in the middle of the maps, and among the programs."""
+    done = attach(cli, space, ["prlimit", f"--nofile={limit}"])
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "Too many open files (EMFILE); raise the limit on open files: ulimit -n" in done.stderr
+    assert empty(cli.bpffs)
 
 
 def _memory_controller() -> tuple[Path, str] | None:
