@@ -4,6 +4,7 @@
 Links go with their pins. With the last interface the tables go too, and the totals in them.
 """
 
+import errno
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,11 +13,13 @@ from pathlib import Path
 from xdpprobe import clsact, links, netdev, netns
 from xdpprobe.abi import Abi, load_abi
 from xdpprobe.advice import command
-from xdpprobe.errors import ProbeError, StateError, UsageError
+from xdpprobe.errors import KernelError, PrivilegeError, ProbeError, StateError, UsageError
 from xdpprobe.hooks import BY_CLSACT, OWN_QDISC, Hook
 from xdpprobe.instance import Instance, Slot
 from xdpprobe.netdev import Interface
 from xdpprobe.pins import DEFAULT, Pins
+
+_COULD_NOT_LOOK = (errno.EPERM, errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 @dataclass
@@ -144,12 +147,23 @@ def _full_name(slot: Slot) -> str:
     return f"{slot.name} (--netns {slot.netns_name})" if slot.netns_name else slot.name
 
 
+def _refuse_to_guess(error: Exception) -> None:
+    """Raises it anew where it says that this process could not look, not that nothing is there.
+
+    Removing the pins would leave filters on interfaces that nobody knows any more.
+    """
+    code = error.code if isinstance(error, KernelError) else getattr(error, "errno", 0)
+    if isinstance(error, PrivilegeError) or code in _COULD_NOT_LOOK:
+        raise error
+
+
 def _remove_version(path: Path, abi: Abi) -> str:
     """Removes another version's probe: its links go with its pins, its filters by their name."""
     instance = Instance(Pins(path.parent.parent, path.name), abi)
     try:
         slots = instance.slots()
-    except (ProbeError, OSError, ValueError):
+    except (ProbeError, OSError, ValueError) as error:
+        _refuse_to_guess(error)
         slots = []  # its records cannot be read by this version
     for slot in slots:
         if slot.bits & BY_CLSACT:
@@ -202,9 +216,10 @@ def _detach_here(
     with instance:
         try:
             slots = instance.slots()
-        except ProbeError:
+        except ProbeError as error:
             if not everything:
                 raise
+            _refuse_to_guess(error)
             slots = []  # half a probe: what is left of it goes with the directory
         for slot in slots if everything else _wanted(slots, interfaces, netns_name):
             (done.interfaces if live(instance, slot) else done.gone).append(slot.name)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Limits of the process: locked memory does not matter, a memory cgroup's or on files is told."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +11,13 @@ import pytest
 
 from tests.net.conftest import Cli
 from tests.net.test_attach import empty
+from xdpprobe import syscall
+from xdpprobe.abi import load_abi
+from xdpprobe.attach import attach as attach_in_process
+from xdpprobe.detach import detach
+from xdpprobe.errors import KernelError
 from xdpprobe.lab.namespaces import Namespace, Network
+from xdpprobe.pins import Pins
 
 LIMIT = 200 << 20  # the command and the default tables take 130 MB
 TOO_MANY = str(4 << 20)  # flows: 256 MB of `flow_hot` alone
@@ -51,6 +58,28 @@ def test_too_few_open_files_are_told(cli: Cli, space: Namespace, limit: int) -> 
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "Too many open files (EMFILE); raise the limit on open files: ulimit -n" in done.stderr
     assert empty(cli.bpffs)
+
+
+@pytest.mark.parametrize("version", ["ours", "0123456789abcdef"])
+def test_detach_of_everything_does_not_guess_what_it_cannot_read(
+    cli: Cli, space: Namespace, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    """By clsact nobody would know of the filters any more, once the pins are gone."""
+    attach_in_process(["eth0"], bpffs=cli.bpffs, netns_name=space.name)
+    if version != "ours":
+        pins = Pins(cli.bpffs, load_abi().hash)
+        pins.path.rename(pins.root / version)
+
+    def refuse(*_: object) -> int:
+        raise KernelError("cannot open a pin", errno.ENOMEM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(syscall, "open_pin", refuse)
+        with pytest.raises(KernelError, match="cannot open a pin"):
+            detach([], everything=True, bpffs=cli.bpffs)
+    assert not empty(cli.bpffs)
+    done = detach([], everything=True, bpffs=cli.bpffs)
+    assert done.interfaces + done.versions == ["eth0" if version == "ours" else version]
 
 
 def _memory_controller() -> tuple[Path, str] | None:
