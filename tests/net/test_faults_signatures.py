@@ -67,8 +67,8 @@ def app_of(probe: Probe, veth: Veth, port: int) -> str | None:
 
 
 def test_a_load_that_is_killed_at_any_step(cli: Cli, veth: Veth, own_signatures: str) -> None:
-    end = {"bpffs": cli.bpffs, "netns_name": veth.left.namespace.name}
-    attach(["eth0"], **end)
+    end: dict[str, Any] = {"bpffs": cli.bpffs, "netns_name": veth.left.namespace.name}
+    attach(["eth0"], **end, options={"flows": 4096, "names": 1024})
     shipped, own = catalogues.load(), catalogues.load([Path(own_signatures)])
     broken_off = 0
     with Probe.open(cli.bpffs) as probe:

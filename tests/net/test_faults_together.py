@@ -34,9 +34,9 @@ def together(cli: Cli, *commands: tuple[str, ...]) -> list[subprocess.CompletedP
 
 def test_one_interface_is_attached_once(cli: Cli, veth: Veth) -> None:
     command = ("attach", "eth0", "--netns", veth.left.namespace.name)
-    ends = together(cli, command, command, command)
-    assert [end.returncode for end in ends] == [0, 0, 0]
-    assert sum("updated in place" in end.stdout for end in ends) == 2
+    ends = together(cli, command, command)
+    assert [end.returncode for end in ends] == [0, 0]
+    assert sorted("updated in place" in end.stdout for end in ends) == [False, True]
     send(veth.right, COUNT)
     (entry,) = cli.json("status")["interfaces"]
     assert (entry["state"], entry["packets"][0]) == ("up", COUNT)

@@ -107,8 +107,9 @@ def seed(bpffs: Path) -> bytes:
 
 def test_every_table_has_a_seed_of_its_own(cli: Cli, veth: Veth) -> None:
     seeds = []
+    small = {"flows": 4096, "names": 1024}
     for _ in range(2):
-        attach(["eth0"], bpffs=cli.bpffs, netns_name=veth.left.namespace.name)
+        attach(["eth0"], bpffs=cli.bpffs, netns_name=veth.left.namespace.name, options=small)
         seeds.append(seed(cli.bpffs))
         # The code of an update uses the table's seed: flows that are in it are found again.
         attach(["eth0"], bpffs=cli.bpffs, netns_name=veth.left.namespace.name)
