@@ -63,8 +63,8 @@ struct {
 	__type(value, struct stripe);
 } flow_lock SEC(".maps");
 
-/* Key: set of NAME_WAYS names. Full: the name used longest ago goes
- * (LOSS_NAME_EVICTED). 8.9 MB for 32,768 names. (sized) */
+/* Key: set of NAME_WAYS names. Full: the name used longest ago goes, first among
+ * those of flows that nobody answered (LOSS_NAME_EVICTED). 8.9 MB for 32,768 names. (sized) */
 struct name_set {
 	struct name_entry way[NAME_WAYS];
 };

@@ -258,41 +258,67 @@ static __always_inline __u32 name_private(struct scratch *s,
 
 /* Write a name into an entry that was claimed by its hash. */
 static __always_inline void name_write(struct name_entry *e, struct scratch *s,
-				       __u32 length, __u32 app)
+				       __u32 length, __u32 app, bool answered)
 {
 	e->app = app;
 	e->length = length;
+	e->answered = answered;
 	e->used = s->work.now;
 	__builtin_memcpy(e->text, s->name, sizeof(e->text));
+}
+
+/* How willingly an entry is given up; never 0. Anybody can send queries for names
+ * that nobody has heard of: such names give way to each other before those do that
+ * a conversation had, unless that was long ago. */
+static __always_inline __u64 name_rank(const struct name_entry *e, __u32 now)
+{
+	__u64 age = age_of(now, e->used) + 1ULL;
+
+	if (!e->hash)
+		return ~0ULL;
+	if (e->answered && age <= active_timeout)
+		return age;
+	return 1ULL << 32 | age;
+}
+
+static __always_inline bool name_answered(const struct scratch *s)
+{
+	__u32 both = FLOW_ANSWERED_0 | FLOW_ANSWERED_1;
+	const struct flow_hot *f = flow_at(s->work.index);
+
+	return f && (f->flags & both) == both;
 }
 
 /* The entry of `hash`, made where there is none. 0 where that fails. */
 static __always_inline __u64 name_keep(struct scratch *s, __u64 hash,
 				       __u32 length, __u32 app)
 {
-	__u32 key = (__u32)hash & name_mask, oldest = 0, age = 0;
+	__u32 key = (__u32)hash & name_mask, first = 0;
 	struct name_set *set = bpf_map_lookup_elem(&names, &key);
+	bool answered = name_answered(s);
 	struct name_entry *e;
-	__u64 was;
+	__u64 was, best = 0;
 
 	if (!set)
 		return 0;
 	for (__u32 i = 0; i < NAME_WAYS; i++) {
-		__u32 a;
+		__u64 rank;
 
 		e = &set->way[i];
 		if (e->hash == hash) {
 			if (e->used != s->work.now)
 				e->used = s->work.now;
+			if (answered && !e->answered)
+				e->answered = 1;
 			return hash;
 		}
-		a = e->hash ? age_of(s->work.now, e->used) + 1 : ~0U;
-		if (a > age) {
-			age = a;
-			oldest = i;
+		rank = name_rank(e, s->work.now);
+		if (rank > best) {
+			best = rank;
+			first = i;
 		}
 	}
-	e = &set->way[oldest & (NAME_WAYS - 1)];
+	e = &set->way[first & (NAME_WAYS - 1)];
 	was = e->hash;
 	if (was == NAME_BUSY ||
 	    __sync_val_compare_and_swap(&e->hash, was, NAME_BUSY) != was) {
@@ -301,7 +327,7 @@ static __always_inline __u64 name_keep(struct scratch *s, __u64 hash,
 	}
 	if (was)
 		count(LOSS_NAME_EVICTED);
-	name_write(e, s, length, app);
+	name_write(e, s, length, app, answered);
 	__sync_lock_test_and_set(&e->hash, hash);
 	return hash;
 }
