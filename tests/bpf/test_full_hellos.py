@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A hello assembler full of hellos that nobody finishes: what it costs real ones, and for how long."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests import hellos
+from tests.bpf.plane import FLOWS, HOOKS, Plane
+from tests.packets import Conversation
+from xdpprobe import syscall
+from xdpprobe.loader import load_object
+
+FATES = ("LOSS_HELLO_FULL", "LOSS_HELLO_AGED", "LOSS_HELLO_BUSY")
+PATIENCE = 0.25  # s: hello_timeout / HELLO_PATIENCE, what an answered hello gets at least
+REAL = 200
+
+
+@pytest.fixture(params=list(HOOKS))
+def fresh(request: pytest.FixtureRequest) -> Iterator[Plane]:
+    with load_object(flows=FLOWS) as loaded:
+        yield Plane(loaded, request.param)
+
+
+def segments(talk: Conversation, name: str) -> list[bytes]:
+    """A browser's hello, in two."""
+    found = talk.segments(hellos.records(hellos.browser_hello(name.encode(), seed=3)), 1400)
+    assert len(found) == 2
+    return found
+
+
+class Slots:
+    """The slots of the assembler, read and written as the map has them."""
+
+    def __init__(self, plane: Plane) -> None:
+        self._fd = plane.loaded.map_fd("hello_slots")
+        self._dtype = plane.loaded.abi.element_dtype("hello_slots")
+        self.count = plane.loaded.abi.maps["hello_slots"].max_entries
+
+    def _read(self, slot: int) -> np.ndarray:
+        data = syscall.lookup(self._fd, slot, self._dtype.itemsize)
+        assert data is not None
+        return np.frombuffer(bytearray(data), self._dtype)
+
+    def used(self) -> int:
+        """How many hold an unfinished hello."""
+        return sum(bool(self._read(slot)["owner"][0]) for slot in range(self.count))
+
+    def age(self, jiffies: int) -> None:
+        """Make all that are held look as if they were begun so much earlier."""
+        for slot in range(self.count):
+            record = self._read(slot)
+            record["born"] = (record["born"].astype(np.int64) - jiffies) % 2**32
+            syscall.update(self._fd, slot, record.tobytes(), "cannot write a slot")
+
+
+def fill(plane: Plane, connections: int) -> None:
+    """Connections that were answered, and send the first half of a hello."""
+    for number in range(connections):
+        talk = plane.new_talk()
+        plane.send(*talk.handshake(), segments(talk, f"half{number}.example")[0])
+
+
+def real_hellos(plane: Plane) -> int:
+    """Whole hellos; how many of their flows got their name."""
+    talks = [plane.new_talk() for _ in range(REAL)]
+    for number, talk in enumerate(talks):
+        plane.send(*talk.handshake(), *segments(talk, f"site{number}.example"))
+    flows = [plane.flow(talk) for talk in talks]
+    names = [flow.name for flow in flows if flow is not None]
+    assert len(names) == REAL
+    assert all(name in (None, f"site{number}.example") for number, name in enumerate(names))
+    return sum(name is not None for name in names)
+
+
+def test_each_half_hello_stands_in_a_slot_or_in_a_counter(fresh: Plane) -> None:
+    slots = Slots(fresh)
+    before = fresh.counters("LOSS_")
+    fill(fresh, 4 * slots.count)
+    gains = fresh.counted(before)
+    assert gains["LOSS_HELLO_FULL"][0] > 0
+    assert slots.used() + sum(gains.pop(fate, (0, 0))[0] for fate in FATES) == 4 * slots.count
+    assert gains == {}
+
+
+def test_real_hellos_are_named_again_once_the_halves_are_old(fresh: Plane) -> None:
+    slots = Slots(fresh)
+    fill(fresh, 2 * slots.count)
+    before = fresh.counters("LOSS_HELLO_FULL")
+    nameless = REAL - real_hellos(fresh)
+    # Each segment that finds no slot counts.
+    full = fresh.counted(before).get("LOSS_HELLO_FULL", (0, 0))[0]
+    assert nameless <= full <= 2 * nameless
+    slots.age(int(PATIENCE * fresh.loaded.hz) + 1)
+    before = fresh.counters("LOSS_HELLO_FULL")
+    assert real_hellos(fresh) == REAL
+    assert fresh.counted(before) == {}
