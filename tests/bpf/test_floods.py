@@ -91,11 +91,7 @@ def test_named_flows_outlast_a_burst_of_others(full_size: Plane, kind: str, burs
     for (talk, name), frames in zip(named, opening, strict=True):
         low, high = sorted((end.mapped, end.port) for end in (talk.client, talk.server))
         flow = flows.get((low, high))
-        kept += (
-            flow is not None
-            and flow.name == name
-            and sum(flow.packets) == len(frames) + ROUNDS
-        )
+        kept += flow is not None and flow.name == name and sum(flow.packets) == len(frames) + ROUNDS
     assert kept >= KEPT * NAMED
     sums = zip(send.sent, others.sent, strict=True)
     assert in_all_flows(plane) == tuple(near + far for near, far in sums)
@@ -114,7 +110,8 @@ def test_connections_that_begin_in_a_flood_get_their_names(full_size: Plane) -> 
     with flood(plane.loaded, plane.hook, "SYNs from many hosts") as others:
         others.go_on(2 * size)  # the table is full when the first one comes
         for first in range(0, NAMED, 100):
-            for step in zip(*(turns(talk, name) for talk, name in named[first:][:100]), strict=True):
+            some = [turns(talk, name) for talk, name in named[first:][:100]]
+            for step in zip(*some, strict=True):
                 for frames in step:
                     send(*frames)
                 others.go_on(BETWEEN)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A hello assembler full of hellos that nobody finishes: what it costs real ones, and for how long."""
+"""A hello assembler full of hellos that nobody finishes: what real ones lose, and for how long."""
 
 from collections.abc import Iterator
 
