@@ -284,7 +284,7 @@ struct slot_info {
 		     * clsact, 16 whose qdisc is the probe's */
 	__u32 mode; /* 0 none, 1 native, 2 skb */
 	__u32 reserved;
-	__u64 since_ns; /* CLOCK_REALTIME */
+	__u64 since_ns; /* CLOCK_BOOTTIME */
 	__u64 netns;	/* inode of its network namespace */
 	__u8 name[IFACE_NAME_LEN];
 	__u8 netns_name[64];
@@ -303,8 +303,8 @@ struct label_info {
 struct probe_info {
 	__u8 version[16];    /* of xdpprobe */
 	__u8 signatures[32]; /* SHA-256 of the signature files in use */
-	__u64 since_ns;	     /* CLOCK_REALTIME */
-	__u64 loaded_ns;     /* CLOCK_REALTIME of the last signature load */
+	__u64 since_ns;	     /* CLOCK_BOOTTIME */
+	__u64 loaded_ns;     /* CLOCK_BOOTTIME of the last signature load */
 	__u32 flows;	     /* capacity */
 	__u32 names;
 	__u32 rules;   /* name rules in use */

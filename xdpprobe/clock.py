@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jiffies, the clock of the data plane's time stamps, against CLOCK_MONOTONIC.
+"""Jiffies, the clock of the data plane's time stamps, against CLOCK_MONOTONIC; and the wall clock.
 
 User space cannot read jiffies, and nothing tells it the tick rate that the kernel was built
 with. The program clock_read tells both; it is only ever test-run.
+
+No table holds a time of the wall clock: that may be stepped (a machine without a battery begins
+in 1970). What is shown as one is computed from an age at the moment of the reading.
 """
 
 import struct
 import time
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from xdpprobe import syscall
 from xdpprobe.abi import Abi
@@ -20,6 +25,30 @@ _VALUE = struct.Struct("<QQQ")
 _RATES = (100, 250, 300, 1000)  # kernel/Kconfig.hz
 _SPAN_NS = 24_000_000  # more than two ticks of the slowest rate
 _PATIENCE_S = 2.0
+_OFFSETS = Path("/proc/self/timens_offsets")
+
+
+@cache
+def _namespace_offset(clock: str) -> int:
+    """By how many ns this process's time namespace is ahead; `clock`: monotonic, boottime."""
+    try:
+        rows = [line.split() for line in _OFFSETS.read_text().splitlines()]
+    except OSError:  # a kernel without such namespaces
+        return 0
+    return sum(int(s) * 1_000_000_000 + int(ns) for name, s, ns in rows if name == clock)
+
+
+def lasting_ns() -> int:
+    """The kernel's CLOCK_BOOTTIME, which nobody can step: what tables say of when something was."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - _namespace_offset("boottime")
+
+
+def wall_time(moment_ns: int) -> float:
+    """A moment of `lasting_ns` as Unix seconds, by what the wall clock says now.
+
+    To a tenth of a second, so that it is the same at every reading while nobody steps the clock.
+    """
+    return round((time.time_ns() - lasting_ns() + moment_ns) / 1e9, 1)
 
 
 @dataclass(frozen=True)
@@ -49,7 +78,7 @@ class Clock:
     def reading(self, hz: int) -> ClockReading:
         """One reading, with the wall clock, as snapshots carry it."""
         ticks = self.ticks()
-        offset = time.time_ns() - time.monotonic_ns()
+        offset = time.time_ns() - time.monotonic_ns() + _namespace_offset("monotonic")
         return ClockReading(
             jiffies=ticks.jiffies & 0xFFFFFFFF,
             hz=hz,

@@ -5,7 +5,6 @@ Links go with their pins. With the last interface the tables go too, and the tot
 """
 
 import errno
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from xdpprobe import clsact, links, netdev, netns
 from xdpprobe.abi import Abi, load_abi
 from xdpprobe.advice import command
+from xdpprobe.clock import lasting_ns
 from xdpprobe.errors import KernelError, PrivilegeError, ProbeError, StateError, UsageError
 from xdpprobe.hooks import BY_CLSACT, OWN_QDISC, Hook
 from xdpprobe.instance import Instance, Slot
@@ -73,7 +73,7 @@ def remove_slot(instance: Instance, slot: Slot) -> None:
     pins.remove(pins.slot(slot.number))
     tables = instance.tables()
     record = tables.blank("slots")
-    record["since_ns"] = time.time_ns()  # since when it is free
+    record["since_ns"] = lasting_ns()  # since when it is free
     tables.write("slots", record, slot.number)
 
 

@@ -6,11 +6,11 @@ Every call works in the network namespace that is current.
 
 import errno
 import os
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
 from xdpprobe import clsact, detach, links, netns, syscall
+from xdpprobe.clock import lasting_ns
 from xdpprobe.errors import KernelError, StateError
 from xdpprobe.hooks import BY_CLSACT, MODE_NUMBERS, OWN_QDISC, Hook, Plan
 from xdpprobe.instance import Instance, Slot
@@ -116,7 +116,7 @@ class Placement:
             if not clsact.has_qdisc(interface.index):
                 record["hook"] |= OWN_QDISC
         record["mode"] = MODE_NUMBERS[plan.mode]
-        record["since_ns"] = time.time_ns()
+        record["since_ns"] = lasting_ns()
         self._write_place(record, interface)
         tables.write("slots", record, slot)
 

@@ -5,7 +5,6 @@
 """
 
 import secrets
-import time
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +15,7 @@ from xdpprobe import syscall
 from xdpprobe.abi import PROG_ARRAY
 from xdpprobe.advice import command
 from xdpprobe.catalogue import Catalogue
-from xdpprobe.clock import measure_rate
+from xdpprobe.clock import lasting_ns, measure_rate
 from xdpprobe.errors import StateError
 from xdpprobe.hooks import Hook
 from xdpprobe.instance import Instance
@@ -69,7 +68,7 @@ class Code:
         info = tables.read("info")
         undo.callback(tables.restore_settings, info.copy())
         set_text(info, "version", VERSION)
-        info["since_ns"] = info["since_ns"] or time.time_ns()
+        info["since_ns"] = info["since_ns"] or lasting_ns()
         info["hz"] = self.hz
         info["stripes"] = configuration.stripes(possible_cpus())
         _write_settings(info, self.settings)

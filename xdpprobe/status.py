@@ -11,6 +11,7 @@ import numpy as np
 
 from xdpprobe import clsact, detach, flows, follow, memory, netdev, netns
 from xdpprobe.abi import load_abi
+from xdpprobe.clock import wall_time
 from xdpprobe.hooks import BY_CLSACT, Hook, Plan
 from xdpprobe.instance import Slot
 from xdpprobe.pins import DEFAULT, Pins, check_bpffs
@@ -77,8 +78,8 @@ def _probe(probe: Probe) -> dict[str, Any]:
         "names": {"capacity": settings.names, "used": names},
         "rules": int(info["rules"]),
         "signatures": info["signatures"].tobytes().hex(),
-        "signatures_loaded": int(info["loaded_ns"]) / 1e9,
-        "since": int(info["since_ns"]) / 1e9,
+        "signatures_loaded": wall_time(int(info["loaded_ns"])),
+        "since": wall_time(int(info["since_ns"])),
         "hz": int(info["hz"]),
         "settings": {
             "idle_new": settings.idle_new,
@@ -111,7 +112,7 @@ def _interface(probe: Probe, slot: Slot) -> dict[str, Any]:
         "mode": slot.mode or None,
         "attached": Plan(slot.hooks, slot.mode, "").text,
         "tc": ("clsact" if slot.bits & BY_CLSACT else "tcx") if slot.hooks != (Hook.XDP,) else None,
-        "since": slot.since_ns / 1e9,
+        "since": wall_time(slot.since_ns),
         "state": state,
         "name_now": now,
         "packets": [ingress[0], egress[0]],

@@ -6,7 +6,6 @@ every packet use them, and the old ones stay in force when anything fails on the
 """
 
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from xdpprobe import public_suffix, syscall
 from xdpprobe.abi import Abi
 from xdpprobe.catalogue import verify_protocols
+from xdpprobe.clock import lasting_ns
 from xdpprobe.errors import DataError
 from xdpprobe.libbpf import possible_cpus
 from xdpprobe.rules import NameRule, compile_rules
@@ -99,7 +99,7 @@ class Tables:
         info["signatures"] = np.frombuffer(catalogue.digest, np.uint8)
         info["rules"] = len(entries)
         info["suffixes"] = cut
-        info["loaded_ns"] = time.time_ns()
+        info["loaded_ns"] = lasting_ns()
         self._swap(entries, catalogue.labels.values(), info)
         return len(entries)
 
