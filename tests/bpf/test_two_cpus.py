@@ -67,7 +67,7 @@ def test_one_flow_is_counted_exactly(loaded: Loaded) -> None:
 
 
 def test_one_flow_for_long_is_counted_exactly(loaded: Loaded) -> None:
-    """Both ends send on both CPUs, each CPU one after the other, so that all counters are shared."""
+    """Both CPUs send for both ends, so that all counters are shared."""
     client, server = Endpoint("10.0.0.7", 1024), Endpoint("198.51.100.9", 4500)
     talk = Conversation(client, server)
     frames = (talk.udp(b"x" * 23), talk.udp(b"x" * 101, from_client=False))
