@@ -97,9 +97,10 @@ def test_named_flows_outlast_a_burst_of_others(full_size: Plane, kind: str, burs
     assert in_all_flows(plane) == tuple(near + far for near, far in sums)
     counters = plane.counters()
     assert counters["LOSS_EVICTED_ESTABLISHED"][0] == 0
-    evicted = counters["LOSS_EVICTED_NEW"][0]
+    # On a slow machine the first ones have been silent for too long before the last ones come.
+    gone = counters["LOSS_EVICTED_NEW"][0] + counters["INFO_EXPIRED"][0]
     hot = plane.loaded.array("flow_hot")
-    assert int(np.count_nonzero(hot["tag"])) + evicted == NAMED + burst
+    assert int(np.count_nonzero(hot["tag"])) + gone == NAMED + burst
 
 
 def test_connections_that_begin_in_a_flood_get_their_names(full_size: Plane) -> None:

@@ -2,6 +2,7 @@
 """A hello assembler full of hellos that nobody finishes: what real ones lose, and for how long."""
 
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import pytest
@@ -13,19 +14,26 @@ from xdpprobe import syscall
 from xdpprobe.loader import load_object
 
 FATES = ("LOSS_HELLO_FULL", "LOSS_HELLO_AGED", "LOSS_HELLO_BUSY")
-PATIENCE = 0.25  # s: hello_timeout / HELLO_PATIENCE, what an answered hello gets at least
+# Jiffies. Far longer than a test takes, so that no slot gets old but by Slots.age.
+TIMEOUT = 1 << 20
+PATIENCE = TIMEOUT // 8  # HELLO_PATIENCE: what an answered hello gets at least
 REAL = 200
 
 
 @pytest.fixture(params=list(HOOKS))
 def fresh(request: pytest.FixtureRequest) -> Iterator[Plane]:
-    with load_object(flows=FLOWS) as loaded:
+    with load_object({"hello_timeout": TIMEOUT}, flows=FLOWS) as loaded:
         yield Plane(loaded, request.param)
+
+
+@cache
+def message(name: str) -> bytes:
+    return hellos.records(hellos.browser_hello(name.encode(), seed=3))
 
 
 def segments(talk: Conversation, name: str) -> list[bytes]:
     """A browser's hello, in two."""
-    found = talk.segments(hellos.records(hellos.browser_hello(name.encode(), seed=3)), 1400)
+    found = talk.segments(message(name), 1400)
     assert len(found) == 2
     return found
 
@@ -57,9 +65,9 @@ class Slots:
 
 def fill(plane: Plane, connections: int) -> None:
     """Connections that were answered, and send the first half of a hello."""
-    for number in range(connections):
+    for _ in range(connections):
         talk = plane.new_talk()
-        plane.send(*talk.handshake(), segments(talk, f"half{number}.example")[0])
+        plane.send(*talk.handshake(), segments(talk, "half.example")[0])
 
 
 def real_hellos(plane: Plane) -> int:
@@ -92,7 +100,7 @@ def test_real_hellos_are_named_again_once_the_halves_are_old(fresh: Plane) -> No
     # Each segment that finds no slot counts.
     full = fresh.counted(before).get("LOSS_HELLO_FULL", (0, 0))[0]
     assert nameless <= full <= 2 * nameless
-    slots.age(int(PATIENCE * fresh.loaded.hz) + 1)
+    slots.age(PATIENCE + 1)
     before = fresh.counters("LOSS_HELLO_FULL")
     assert real_hellos(fresh) == REAL
     assert fresh.counted(before) == {}

@@ -13,11 +13,12 @@ from xdpprobe.clock import Clock
 from xdpprobe.loader import load_object
 
 ENTRIES = 1024
+LASTING = {"fragment_timeout": 1 << 20}  # jiffies: a slow machine must not make them old
 
 
 @pytest.fixture(params=list(HOOKS))
 def small(request: pytest.FixtureRequest) -> Iterator[Plane]:
-    with load_object(flows=ENTRIES, names=ENTRIES) as loaded:
+    with load_object(LASTING, flows=ENTRIES, names=ENTRIES) as loaded:
         yield Plane(loaded, request.param)
 
 
