@@ -27,14 +27,14 @@ def loaded() -> Iterator[Loaded]:
         yield instance
 
 
-def on_two_cpus(work: Callable[[], None]) -> None:
-    """Run `work` on two CPUs, both at the same moment; an error of either is raised."""
+def on_two_cpus(work: Callable[[], None], other: Callable[[], None] | None = None) -> None:
+    """Run `work` on two CPUs, or it and `other`, from the same moment; an error is raised."""
     cpus = sorted(os.sched_getaffinity(0))[:2]
     if len(cpus) < 2:
         pytest.skip("needs two CPUs")
     start, errors = threading.Barrier(2), []
 
-    def run(cpu: int) -> None:
+    def run(cpu: int, work: Callable[[], None]) -> None:
         try:
             os.sched_setaffinity(0, {cpu})  # of this thread alone
             start.wait()
@@ -42,7 +42,8 @@ def on_two_cpus(work: Callable[[], None]) -> None:
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=run, args=(cpu,)) for cpu in cpus]
+    works = zip(cpus, (work, other or work), strict=True)
+    threads = [threading.Thread(target=run, args=pair) for pair in works]
     for thread in threads:
         thread.start()
     for thread in threads:
