@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from tests.unit.test_bench import ids
 from xdpprobe import catalogue as catalogues
 from xdpprobe.bench.feeder import HOOKS
+from xdpprobe.bench.frames import Route
 from xdpprobe.bench.ledger import Ledger
 from xdpprobe.bench.measure import Effort, measure, run
 from xdpprobe.bench.rows import Row, all_rows
@@ -30,17 +32,24 @@ def hook(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@contextmanager
+def instance(hook: str, tunnels: bool) -> Iterator[Loaded]:
+    known = catalogues.load()
+    programs, constants = [HOOKS[hook]], {"tunnels": int(tunnels)}
+    with load_object(constants, flows=16384, programs=programs, l4=known.l4, hz=250) as made:
+        made.tables().load(known)
+        yield made
+
+
 @pytest.fixture(scope="module")
 def loaded(hook: str) -> Iterator[Loaded]:
-    known = catalogues.load()
-    with load_object(flows=16384, programs=[HOOKS[hook]], l4=known.l4, hz=250) as instance:
-        instance.tables().load(known)
-        yield instance
+    with instance(hook, False) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def ledger(loaded: Loaded) -> Ledger:
-    return Ledger(loaded)
+    return Ledger(loaded.tables())
 
 
 def take(hook: str, loaded: Loaded, ledger: Ledger, row: Row) -> list[Any]:
@@ -51,7 +60,7 @@ def row_named(name: str) -> Row:
     return next(row for row in ROWS if row.name == name)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=ids)
+@pytest.mark.parametrize("row", [row for row in ROWS if not row.tunnels], ids=ids)
 def test_a_row_does_what_it_says(hook: str, loaded: Loaded, ledger: Ledger, row: Row) -> None:
     figures = take(hook, loaded, ledger, row)
     assert len(figures) == (2 if row.per_flow > 1 else 1)
@@ -59,6 +68,14 @@ def test_a_row_does_what_it_says(hook: str, loaded: Loaded, ledger: Ledger, row:
         assert figure.net_ns == figure.ns - figure.empty_ns > 0
         assert figure.min_ns <= figure.net_ns <= figure.max_ns
         assert figure.packets >= 3 * 1000
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.tunnels], ids=ids)
+def test_a_row_of_a_tunnel_does_what_it_says(hook: str, row: Row) -> None:
+    with instance(hook, True) as inside:
+        assert take(hook, inside, Ledger(inside.tables()), row)[0].net_ns > 0
+    with instance(hook, False) as outside, pytest.raises(ProbeError, match="flows in the table"):
+        take(hook, outside, Ledger(outside.tables()), row)
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
@@ -73,6 +90,13 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("new flow (SYN)", {"frames": (bytes(60),)}, "packets counted in flows"),
     ("established flow, IPv6", {"frames": row_named("established flow").frames}, "address family"),
     ("data of a named flow", {"opening": ()}, "their application"),
+    ("established flow, QinQ", {"route": Route(40444, vlan=8, inner_vlan=7)}, "their VLAN"),
+    ("headers alone: TCP over IPv4", {"gains": {"REASON_TRUNCATED": 1}}, "REASON_MALFORMED"),
+    ("headers alone: TCP over IPv4", {"tracked": True}, "packets counted in flows"),
+    ("new flow (SYN)", {"tracked": False}, "flows born"),
+    ("unmatched TCP payload, after SYN", {"opening": ()}, "INFO_HELLO_PIECES"),
+    ("SSH banner, after the SYN", {"protocol": "PROTOCOL_HTTP"}, "their protocol"),
+    ("8th unmatched payload: given up", {"per_opening": 6}, "LOSS_BUDGET"),
 ]
 
 
@@ -91,8 +115,11 @@ def test_command_prints_what_the_table_has_room_for() -> None:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
-    assert (found["schema"], found["hook"], found["capacity"]) == (1, "xdp", 16384)
-    assert found["left_out"] == ["established flow, 100000 flows"]
+    assert (found["schema"], found["hook"], found["capacity"]) == (2, "xdp", 16384)
+    assert found["left_out"] == [
+        "established flow, 100000 flows",
+        "established flow, 1000000 flows",
+    ]
     assert {row["name"] for row in found["rows"]} == {row.name for row in all_rows()}
 
 

@@ -2,6 +2,7 @@
 """A benchmark's frames are what they are called, and its figures are what was measured."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from tests.reference.client_hello import ClientHello, parse_client_hello
 from tests.reference.dns import parse_message
 from tests.reference.http import parse_request
 from tests.reference.packet import FlowPacket, parse_frame
+from tests.reference.tunnel import parse_inside
 from xdpprobe.bench import messages
 from xdpprobe.bench.frames import Route
+from xdpprobe.bench.ledger import Tally
 from xdpprobe.bench.report import Report, cpu_model, figures
 from xdpprobe.bench.rows import NAMES, Row, all_rows
 from xdpprobe.views.bench import bench_table
@@ -50,16 +53,44 @@ def test_frames_parse_and_fit(row: Row) -> None:
     assert {len(frame) for frame in row.frames} == {len(row.frames[0])}
     assert len(row.frames[0]) <= 2048
     assert len(row.frames) % row.per_flow == 0
+    assert len({len(frame) for frame in row.opening}) <= 1
+    assert len(row.name) <= 33  # what the table has room for
     for frame in (*row.frames, *row.opening):
-        packet = parse_frame(frame)
-        assert isinstance(packet, FlowPacket)
-        assert packet.vlan == row.route.vlan
+        packet = parse_inside(frame)
+        if row.tracked:
+            assert isinstance(packet, FlowPacket)
+            assert packet.vlan == row.route.vlan
+        elif isinstance(packet, FlowPacket):
+            assert packet.fragment is not None
+            assert packet.fragment[1] > 0
+        else:
+            assert {f"REASON_{packet.upper()}"} == set(row.gains)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=ids)
+@pytest.mark.parametrize("size", [64, 128, 512, 1500])
+def test_a_frame_is_as_long_as_its_row_says(size: int) -> None:
+    (row,) = (row for row in ROWS if row.name == f"established flow, {size} B frame")
+    assert [len(frame) for frame in row.frames] == [size]
+
+
+def test_two_tags_and_a_tunnel_are_there() -> None:
+    def shape(name: str) -> bytes:
+        (row,) = (row for row in ROWS if row.name == name)
+        return row.frames[0]
+
+    assert shape("established flow, QinQ")[12:22].hex() == "88a8000781000008" + "0800"
+    assert isinstance(parse_frame(shape("established flow in VXLAN")), FlowPacket)
+    outer = parse_frame(shape("established flow in VXLAN"))
+    inner = parse_inside(shape("established flow in VXLAN"))
+    assert isinstance(outer, FlowPacket)
+    assert isinstance(inner, FlowPacket)
+    assert (outer.dport, inner.dport) == (4789, 40444)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.tracked], ids=ids)
 def test_what_is_rewritten_is_the_clients_address_and_port(row: Row) -> None:
     def ends(frame: bytearray) -> FlowPacket:
-        packet = parse_frame(bytes(frame))
+        packet = parse_inside(bytes(frame))
         assert isinstance(packet, FlowPacket)
         return packet
 
@@ -70,6 +101,13 @@ def test_what_is_rewritten_is_the_clients_address_and_port(row: Row) -> None:
     after = ends(frame)
     assert after.src == before.src[:12] + b"\x0a\x01\x02\x03"
     assert (after.sport, after.dst, after.dport) == (0x1234, before.dst, before.dport)
+
+
+def test_a_tally_moves_on_by_what_an_opening_did() -> None:
+    start = Tally(10, 1000, 9, 2, {"a": 1, "b": 0})
+    earlier = Tally(20, 2000, 19, 3, {"a": 4, "b": 0})
+    later = Tally(25, 2500, 23, 4, {"a": 6, "b": 1})
+    assert start.plus(later, earlier) == Tally(15, 1500, 13, 3, {"a": 3, "b": 1})
 
 
 def test_figures_are_those_of_the_median_round() -> None:
@@ -89,9 +127,15 @@ def test_a_connection_costs_what_its_packets_do() -> None:
     assert connection.ratio == packet.ratio
 
 
+def test_what_is_of_no_flow_has_no_number_of_flows() -> None:
+    row = Row("a", Route(443), (b"",), tracked=False)
+    assert figures(row, [100], [40], 50)[0].flows is None
+    assert figures(replace(row, tracked=True), [100], [40], 50)[0].flows == 0
+
+
 def test_report_names_the_machine() -> None:
     found = Report("tc", 1024, 6000, 250, figures(ROWS[0], [100], [40], 50), ["x"]).to_json()
-    assert (found["schema"], found["hook"], found["capacity"], found["hz"]) == (1, "tc", 1024, 250)
+    assert (found["schema"], found["hook"], found["capacity"], found["hz"]) == (2, "tc", 1024, 250)
     assert all(found[name] for name in ("kernel", "machine", "cpu"))
     assert found["rows"][0]["net_ns"] == 60
 
@@ -122,3 +166,4 @@ def test_table_fits_80_columns() -> None:
     assert len(lines) == len(found) + 1
     assert max(map(len, lines)) <= 80
     assert not any("…" in line for line in lines)
+    assert lines[1].split()[1] == "none"

@@ -8,7 +8,7 @@ import numpy as np
 
 from xdpprobe.bench.rows import FULL, Row
 from xdpprobe.errors import ProbeError
-from xdpprobe.loader import Loaded
+from xdpprobe.tables import Tables
 
 # Nobody reads records in a benchmark; how often that was noticed says nothing.
 _UNTOLD = {"INFO_NO_READER", "COUNTER_MAX"}
@@ -28,16 +28,28 @@ class Tally:
     born: int
     counters: Mapping[str, int]
 
+    def plus(self, later: "Tally", earlier: "Tally") -> "Tally":
+        """With what happened between two other moments added."""
+        return Tally(
+            self.packets + later.packets - earlier.packets,
+            self.octets + later.octets - earlier.octets,
+            self.counted + later.counted - earlier.counted,
+            self.born + later.born - earlier.born,
+            {
+                name: packets + later.counters[name] - earlier.counters[name]
+                for name, packets in self.counters.items()
+            },
+        )
+
 
 class Ledger:
     """Reads an instance's tables, and empties the flow table without losing count of it."""
 
-    def __init__(self, loaded: Loaded) -> None:
-        self._loaded = loaded
-        self._tables = loaded.tables()
-        self._hot = loaded.array("flow_hot", writable=True)
-        self._cold = loaded.array("flow_cold")
-        self._retired = loaded.array("retired")
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._hot = tables.array("flow_hot", writable=True)
+        self._cold = tables.array("flow_cold")
+        self._retired = tables.array("retired")
         self._cleared = self._cleared_packets = 0
 
     @property
@@ -70,7 +82,10 @@ class Ledger:
         )
 
     def verify(self, row: Row, before: Tally, packets: int) -> None:
-        """Raises ProbeError unless `packets` since `before` did what the row claims."""
+        """Raises ProbeError unless `packets` since `before` did what the row claims.
+
+        before: with what an opening did meanwhile added.
+        """
         wrong = self._events(row, before, packets) or self._flows(row)
         if wrong:
             raise ProbeError(
@@ -80,11 +95,15 @@ class Ledger:
 
     def _events(self, row: Row, before: Tally, packets: int) -> str:
         after = self.read()
-        born = 0 if row.flows else packets // row.per_flow
+        standing = row.flows or row.opening or not row.tracked
+        born = 0 if standing else packets // row.per_flow
         exact = {
             "packets seen": (after.packets - before.packets, packets),
             "bytes seen": (after.octets - before.octets, packets * len(row.frames[0])),
-            "packets counted in flows": (after.counted - before.counted, packets),
+            "packets counted in flows": (
+                after.counted - before.counted,
+                packets if row.tracked else 0,
+            ),
             "flows born": (after.born - before.born, born),
         }
         for name in after.counters.keys() - _UNTOLD:
@@ -100,14 +119,16 @@ class Ledger:
 
     def _flows(self, row: Row) -> str:
         """What is wrong with the flows that stand in the table."""
-        enums = self._loaded.abi.enums
+        enums = self._tables.abi.enums
         live = self._hot["tag"] != 0
         hot, cold = self._hot[live], self._cold[live]
         protocol = enums["protocol"][row.protocol] if row.protocol else 0
         method = enums["method"][row.method or "METHOD_NONE"]
         mapped = (cold["address"][:, 0, :10] == 0).all(axis=1)
         holds = {
-            "flows in the table": len(hot) == row.flows if row.flows else len(hot) > 0,
+            "flows in the table": len(hot) == row.flows
+            if row.flows or not row.tracked
+            else len(hot) > 0,
             "their protocol": (hot["protocol"] == protocol).all(),
             "their method": (hot["app_method"] == method).all(),
             "their application": ((hot["app"] > 0) == bool(row.method)).all(),

@@ -3,13 +3,13 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from xdpprobe import catalogue as catalogues
 from xdpprobe.bench.feeder import HOOKS, Feeder
-from xdpprobe.bench.ledger import Ledger
+from xdpprobe.bench.ledger import Ledger, Tally
 from xdpprobe.bench.report import Figure, Report, figures
 from xdpprobe.bench.rows import FULL, Row, all_rows
 from xdpprobe.errors import UsageError
@@ -38,7 +38,7 @@ class Effort:
     new: int
 
 
-THOROUGH = Effort(0.6, 15, 100_000, 24_000)
+THOROUGH = Effort(0.5, 15, 100_000, 24_000)
 QUICK = Effort(0.05, 5, 100_000, 8_000)
 
 
@@ -47,8 +47,10 @@ def run(
     flows: int = 262144,
     effort: Effort = THOROUGH,
     progress: Callable[[str], None] = lambda name: None,
+    rows: Iterable[Row] | None = None,
 ) -> Report:
-    """Measures every row. flows: capacity of the table. progress: told each row's name.
+    """Measures every row, or those of `rows`. flows: capacity of the table. progress: told each
+    row's name.
 
     Raises UsageError, PrivilegeError, KernelError, and ProbeError where the packets did not do
     what a row claims.
@@ -58,26 +60,32 @@ def run(
             f"--flows {flows} is too small to measure with", f"{_CAPACITY_MIN} is the least"
         )
     known = catalogues.load()
-    found: list[Figure] = []
+    found: dict[str, list[Figure]] = {}
     left_out = []
-    with (
-        load_object(_CONSTANTS, flows=flows, programs=[HOOKS[hook]], l4=known.l4) as loaded,
-        _one_cpu(),
-    ):
-        rules = loaded.tables().load(known)
-        ledger = Ledger(loaded)
-        program = loaded.prog_fd(HOOKS[hook])
-        for row in all_rows():
-            if row.flows > ledger.capacity * _STAY:
-                left_out.append(f"{row.name}, {row.flows} flows")
-                continue
-            progress(row.name)
-            found += measure(hook, program, row, ledger, effort)
-        return Report(hook, ledger.capacity, rules, loaded.hz, found, left_out)
+    chosen = all_rows() if rows is None else list(rows)
+    for tunnels in sorted({row.tunnels for row in chosen}):
+        constants = {**_CONSTANTS, "tunnels": int(tunnels)}
+        with (
+            load_object(constants, flows=flows, programs=[HOOKS[hook]], l4=known.l4) as loaded,
+            one_cpu(),
+        ):
+            rules = loaded.tables().load(known)
+            ledger = Ledger(loaded.tables())
+            program = loaded.prog_fd(HOOKS[hook])
+            for row in chosen:
+                if row.tunnels != tunnels:
+                    continue
+                if row.flows > ledger.capacity * _STAY:
+                    left_out.append(row.title)
+                    continue
+                progress(row.name)
+                found[row.title] = measure(hook, program, row, ledger, effort)
+    figures = [figure for row in chosen for figure in found.get(row.title, [])]
+    return Report(hook, ledger.capacity, rules, loaded.hz, figures, left_out)
 
 
 @contextmanager
-def _one_cpu() -> Iterator[None]:
+def one_cpu() -> Iterator[None]:
     """Stay on one CPU: not the first one, which most interrupts go to."""
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(allowed)})
@@ -93,34 +101,62 @@ def measure(hook: str, program: int, row: Row, ledger: Ledger, effort: Effort) -
     Raises ProbeError where the packets did not do what the row claims.
     """
     ledger.clear()
-    if row.opening:
-        with Feeder(hook, program, row, row.opening, 1) as feeder:
-            feeder.tested(row.flows)
     tested: list[int] = []
     empty: list[int] = []
-    with Feeder(hook, program, row, row.frames, row.per_flow) as feeder:
-        packets = _warm_up(feeder, row, ledger, effort)
+    with _opener(hook, program, row) as opener, _feeder(hook, program, row) as feeder:
+        packets = _warm_up(feeder, opener, row, ledger, effort)
         before = ledger.read()
         end = time.monotonic() + effort.seconds
         while len(tested) < effort.rounds:
             if len(tested) >= _ROUNDS_MIN and time.monotonic() > end:
                 break
-            if not row.flows and row.table != FULL:
-                ledger.clear()
+            if not row.flows:
+                before = _make_room(opener, row, ledger, packets, before)
             tested.append(feeder.tested(packets))
             empty.append(feeder.base(packets))
         ledger.verify(row, before, packets * len(tested))
     return figures(row, tested, empty, packets)
 
 
-def _warm_up(feeder: Feeder, row: Row, ledger: Ledger, effort: Effort) -> int:
+def _feeder(hook: str, program: int, row: Row) -> Feeder:
+    return Feeder(hook, program, row, row.frames, row.per_flow)
+
+
+def _opener(hook: str, program: int, row: Row) -> AbstractContextManager[Feeder | None]:
+    """What sends a row's opening, flow by flow: as many flows as the measured packets come to."""
+    if not row.opening:
+        return nullcontext()
+    return Feeder(hook, program, row, row.opening, row.per_opening)
+
+
+def _make_room(
+    opener: Feeder | None, row: Row, ledger: Ledger, packets: int, before: Tally
+) -> Tally:
+    """Empties the table for a round of new flows, and opens them; `before`, moved on by that."""
+    if row.table == FULL:
+        return before
+    ledger.clear()
+    if opener is None:
+        return before
+    opened = ledger.read()
+    opener.tested(packets // row.per_flow * row.per_opening)
+    return before.plus(ledger.read(), opened)
+
+
+def _warm_up(
+    feeder: Feeder, opener: Feeder | None, row: Row, ledger: Ledger, effort: Effort
+) -> int:
     """Brings the table into the row's state, and all code into the caches; packets of a round."""
     if row.flows:
+        if opener is not None:
+            opener.tested(row.flows * row.per_opening)
         feeder.tested(row.flows * _OPENING_PACKETS)
         packets = max(effort.established // row.flows, 1) * row.flows
     else:
         turn = len(row.frames)
         packets = min(effort.new, int(ledger.capacity * _LOAD)) // turn * turn
+        if opener is not None:
+            opener.tested(packets // row.per_flow * row.per_opening)
         feeder.tested(_FILLS * ledger.capacity if row.table == FULL else packets)
     feeder.base(packets)
     return packets

@@ -10,7 +10,7 @@ from typing import Any
 from xdpprobe import kernel
 from xdpprobe.bench.rows import Row
 
-SCHEMA = 1
+SCHEMA = 2
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -18,14 +18,14 @@ _CPUINFO = Path("/proc/cpuinfo")
 class Figure:
     """One row's result; ns are of one packet, or of one connection's packets together.
 
-    per: "packet" or "connection". flows: that took turns, 0: all were new. ns, empty_ns: of the
-    round with the median net_ns, which is their difference; ratio: ns / empty_ns. min_ns, max_ns:
-    of all rounds' net_ns. packets: measured, in all rounds.
+    per: "packet" or "connection". flows: that took turns, 0: a packet each of flows that are new,
+    None: of no flow. ns, empty_ns: of the round with the median net_ns, which is their difference;
+    ratio: ns / empty_ns. min_ns, max_ns: of all rounds' net_ns. packets: measured, in all rounds.
     """
 
     name: str
     per: str
-    flows: int
+    flows: int | None
     ns: int
     empty_ns: int
     net_ns: int
@@ -77,7 +77,7 @@ def figures(row: Row, tested: Sequence[int], empty: Sequence[int], packets: int)
         return Figure(
             name=row.name,
             per=per,
-            flows=row.flows,
+            flows=row.flows if row.tracked else None,
             ns=ns * count,
             empty_ns=empty_ns * count,
             net_ns=(ns - empty_ns) * count,

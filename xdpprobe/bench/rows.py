@@ -16,7 +16,8 @@ NAMES = (
     *("store.steampowered.com", "www.tiktok.com", "zoom.us", "www.paypal.com"),
 )
 _SEGMENT = 1448  # payload bytes of a full TCP segment with timestamps
-_WEB, _UNKNOWN = Route(443), 40444
+_UNKNOWN = 40444  # a port of no protocol
+_WEB, _OTHER = Route(443), Route(_UNKNOWN)
 FULL, ROOM = "full", "room"
 
 
@@ -25,9 +26,10 @@ class Row:
     """One measurement.
 
     flows: how many take turns; 0: every packet (or every `per_flow` of them) is a new flow.
-    opening: frames of which each flow gets one before anything is measured. gains: counter ->
-    how much a packet adds to it; all other counters must stand still. protocol, method: what
-    every flow must be decided as ("" and "": undecided). table: whether new flows find room.
+    opening: frames of which each flow gets `per_opening`, in turn, before anything is measured.
+    gains: counter -> how much a packet adds to it; all other counters must stand still. protocol,
+    method: what every flow must be decided as ("" and "": undecided). table: whether new flows
+    find room. tracked: whether the packets are of flows at all.
     """
 
     name: str
@@ -36,10 +38,22 @@ class Row:
     flows: int = 0
     per_flow: int = 1
     opening: tuple[bytes, ...] = ()
+    per_opening: int = 1
     gains: Mapping[str, float] = field(default_factory=dict)
     protocol: str = ""
     method: str = ""
     table: str = ROOM
+    tracked: bool = True
+
+    @property
+    def title(self) -> str:
+        """The name, and how many flows take turns."""
+        return f"{self.name}, {self.flows} flows" if self.flows else self.name
+
+    @property
+    def tunnels(self) -> bool:
+        """Whether it is for a data plane that looks into tunnels."""
+        return self.route.vxlan > 0
 
 
 _INSPECTED = {"INFO_INSPECTED": 1.0}
@@ -61,9 +75,21 @@ def _split(name: str) -> tuple[bytes, bytes]:
     return first, second.ljust(len(first), b"\0")
 
 
-def _established(name: str, flows: int, ipv6: bool = False, vlan: int = 0) -> Row:
-    route = Route(_UNKNOWN, ipv6, vlan)
+def _established(name: str, flows: int, route: Route = _OTHER) -> Row:
     return Row(name, route, (route.tcp(Random(1).randbytes(1400)),), flows=flows)
+
+
+def _sized(size: int) -> Row:
+    """Frames of so many bytes, as the program sees them: without the checksum behind."""
+    payload = Random(size).randbytes(_OTHER.payload_of(size))
+    return Row(f"established flow, {size} B frame", _OTHER, (_OTHER.udp(payload),), flows=1000)
+
+
+def _parsed(name: str, route: Route) -> Row:
+    """Segments whose headers are read to the end, where the last one turns out to claim more
+    bytes than IP has, though the frame has them: counted, and no flow's."""
+    frame = route.tcp(bytes(8), missing=3) + bytes(8)
+    return Row(name, route, (frame,), gains={"REASON_MALFORMED": 1}, tracked=False)
 
 
 def _hello(
@@ -83,29 +109,49 @@ def _hello(
     )
 
 
-def all_rows() -> list[Row]:
-    """Every row, cheap ones first."""
-    web, http, dns, other = _WEB, Route(80), Route(53), Route(_UNKNOWN)
+def _cheap() -> list[Row]:
+    """What is read and belongs to no flow; then packets of flows that stand."""
+    web, other = _WEB, _OTHER
+    data = web.tcp(Random(1).randbytes(1400), sequence=1 + messages.CLASSIC_HELLO, flags=ACK)
+    fragment = other.fragment(Random(1).randbytes(200))
+    return [
+        Row("ARP", other, (other.arp(),), gains={"REASON_ARP": 1}, tracked=False),
+        _parsed("headers alone: TCP over IPv4", other),
+        _parsed("headers alone: TCP over IPv6", Route(_UNKNOWN, ipv6=True)),
+        Row(
+            "fragment of unknown datagram",
+            other,
+            (fragment,),
+            gains={"REASON_FRAGMENT": 1},
+            tracked=False,
+        ),
+        *(_established("established flow", flows) for flows in (1, 1000, 100_000, 1_000_000)),
+        _established("established flow, IPv6", 1000, Route(_UNKNOWN, ipv6=True)),
+        _established("established flow, VLAN tag", 1000, Route(_UNKNOWN, vlan=7)),
+        _established("established flow, QinQ", 1000, Route(_UNKNOWN, vlan=7, inner_vlan=8)),
+        _established("established flow in VXLAN", 1000, Route(_UNKNOWN, vxlan=9)),
+        *(_sized(size) for size in (64, 128, 512, 1500)),
+        Row(
+            "data of a named flow",
+            web,
+            (data,),
+            flows=1000,
+            opening=tuple(web.tcp(messages.classic_hello(name)) for name in NAMES),
+            protocol="PROTOCOL_TLS",
+            method="METHOD_SNI",
+        ),
+    ]
+
+
+def _new() -> list[Row]:
+    """First packets of flows, and payloads that are inspected."""
+    web, http, dns, ssh, other = _WEB, Route(80), Route(53), Route(22), _OTHER
     classic = tuple(web.tcp(messages.classic_hello(name)) for name in NAMES)
     modern = tuple(web.tcp(messages.modern_hello(name)) for name in NAMES)
     pieces = tuple(frame for name in NAMES for frame in _split(name))
     syn = (web.tcp(sequence=0, flags=SYN),)
-    noise = (other.udp(Random(2).randbytes(200)),)
+    noise = Random(2).randbytes(200)
     return [
-        _established("established flow", 1),
-        _established("established flow", 1000),
-        _established("established flow", 100_000),
-        _established("established flow, IPv6", 1000, ipv6=True),
-        _established("established flow, VLAN tag", 1000, vlan=7),
-        Row(
-            "data of a named flow",
-            web,
-            (web.tcp(Random(1).randbytes(1400), sequence=1 + messages.CLASSIC_HELLO, flags=ACK),),
-            flows=1000,
-            opening=classic,
-            protocol="PROTOCOL_TLS",
-            method="METHOD_SNI",
-        ),
         Row("new flow (SYN)", web, syn),
         Row("new flow (SYN), full table", web, syn, gains={"LOSS_EVICTED_NEW": 1}, table=FULL),
         _hello("TLS hello, 517 B", classic),
@@ -127,5 +173,33 @@ def all_rows() -> list[Row]:
             protocol="PROTOCOL_DNS",
             method="METHOD_DNS",
         ),
-        Row("unmatched UDP payload", other, noise, gains=_INSPECTED),
+        Row(
+            "SSH banner, after the SYN",
+            ssh,
+            (ssh.tcp(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"),),
+            opening=(ssh.tcp(sequence=0, flags=SYN),),
+            gains=_INSPECTED,
+            protocol="PROTOCOL_SSH",
+        ),
+        Row(
+            "unmatched TCP payload, after SYN",
+            other,
+            (other.tcp(noise),),
+            opening=(other.tcp(sequence=0, flags=SYN),),
+            gains=_INSPECTED,
+        ),
+        Row("unmatched UDP payload", other, (other.udp(noise),), gains=_INSPECTED),
+        Row(
+            "8th unmatched payload: given up",
+            other,
+            (other.udp(noise),),
+            opening=(other.udp(noise),),
+            per_opening=7,
+            gains={"INFO_INSPECTED": 1, "LOSS_BUDGET": 1},
+        ),
     ]
+
+
+def all_rows() -> list[Row]:
+    """Every row, cheap ones first."""
+    return [*_cheap(), *_new()]

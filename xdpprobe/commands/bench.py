@@ -10,7 +10,7 @@ from xdpprobe.views import report
 _DESCRIPTION = """\
 Measures what a packet costs the data plane on this machine, by test runs (BPF_PROG_TEST_RUN) of
 the XDP or tc program in an instance of its own: nothing is attached or sent, and an attached probe
-is left alone. Takes up to 20 seconds with the default table.
+is left alone. Takes half a minute with the default table.
 
 Every figure is a difference: the program, and in the same round an empty program, run on the same
 packets. NET NS is that difference in the median round; MIN and MAX are those of all rounds; NS and
@@ -18,14 +18,20 @@ EMPTY are what was measured in the median round, RATIO their quotient. After eac
 tables must show that the packets did what the row says (flows born, names found, nothing lost), or
 it ends with an error instead of a figure. Frames lie in the CPU's cache, and no driver is in it.
 
-"new" are packets each of which is the first that is seen of its flow; the table has room unless
-the row says otherwise. Hellos, requests and queries carry 16 well-known names in turn, which are
-matched against the signatures of the package.
+FLOWS "none" are packets that belong to no flow. "headers alone" are segments whose TCP header
+claims more bytes than IP has, which shows when all headers were read. "new" are packets each of
+which is the first that is seen of its flow, or the first after what the row names; the table has
+room unless the row says otherwise. Hellos, requests and queries carry 16 well-known names in turn,
+which are matched against the signatures of the package.
 
-JSON: schema 1; ns of each row are those of the table (net_ns, min_ns, max_ns, ns, empty_ns); per:
-"packet" or "connection" (of several packets); flows: how many took turns, 0: all were new;
-packets: how many were measured; capacity: of the flow table; hz: jiffies a second; left_out: rows
-that the table is too small for."""
+What needs traffic (packets a second and TCP throughput through an attached probe, growth with the
+table, readers) is measured by `make bench` in the source tree, in network namespaces of its own;
+docs/performance.md has its figures.
+
+JSON: schema 2; ns of each row are those of the table (net_ns, min_ns, max_ns, ns, empty_ns); per:
+"packet" or "connection" (of several packets); flows: how many took turns, 0: all were new, null:
+of no flow; packets: how many were measured; capacity: of the flow table; hz: jiffies a second;
+left_out: rows that the table is too small for."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -36,9 +42,9 @@ def add_parser(subparsers: Any) -> None:
         description=_DESCRIPTION,
         epilog="example:\n  xdpprobe bench --quick --hook tc",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object, schema 1")
+    parser.add_argument("--json", action="store_true", help="one JSON object, schema 2")
     parser.add_argument(
-        "--quick", action="store_true", help="fewer packets: 5 seconds, and less to be relied on"
+        "--quick", action="store_true", help="fewer packets: ten seconds, and less to be relied on"
     )
     parser.add_argument(
         "--flows",

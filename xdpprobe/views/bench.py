@@ -11,7 +11,7 @@ def bench_table(figures: Sequence[Figure]) -> Sheet:
     """A line a figure, all of them ns."""
     columns = [
         Column("A PACKET THAT IS", ratio=1),
-        Column("FLOWS", 7, right=True, style="dim"),
+        Column("FLOWS", 9, right=True, style="dim"),
         Column("NET NS", 6, right=True, style="bold green"),
         Column("MIN", 5, right=True),
         Column("MAX", 5, right=True),
@@ -24,7 +24,7 @@ def bench_table(figures: Sequence[Figure]) -> Sheet:
         [
             (
                 figure.name if figure.per == "packet" else "  both of a connection",
-                f"{figure.flows:,}" if figure.flows else "new",
+                _flows(figure.flows),
                 *(str(n) for n in (figure.net_ns, figure.min_ns, figure.max_ns)),
                 *(str(n) for n in (figure.ns, figure.empty_ns)),
                 f"{figure.ratio:.1f}",
@@ -32,3 +32,9 @@ def bench_table(figures: Sequence[Figure]) -> Sheet:
             for figure in figures
         ],
     )
+
+
+def _flows(count: int | None) -> str:
+    if count is None:
+        return "none"
+    return f"{count:,}" if count else "new"
