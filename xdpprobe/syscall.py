@@ -402,6 +402,23 @@ def test_runner(program: int, room: int) -> Callable[[bytes], int]:
     return once
 
 
+def send(program: int, data: bytes, count: int) -> None:
+    """Runs an XDP program on `count` frames, which really go where it sends them.
+
+    In the namespace that is current. Raises KernelError, also where a signal broke it off.
+    """
+    live_frames = 1 << 1  # BPF_F_TEST_XDP_LIVE_FRAMES
+    run = _TestRun(
+        sz=c.sizeof(_TestRun),
+        data_in=_pointer(data),
+        data_size_in=len(data),
+        repeat=count,
+        flags=live_frames,
+    )
+    result = library().bpf_prog_test_run_opts(program, c.byref(run))
+    check(result, f"cannot send {count} frames")
+
+
 def enter_netns(fd: int) -> None:
     """Moves the calling thread into a network namespace."""
     clone_newnet = 0x40000000

@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The program before the program under test (bpf/bench.bpf.c): frames in, ns a packet out."""
+"""The program before the program under test (bpf/bench.bpf.c): frames in, ns a packet out.
 
+And the one that sends the same frames through an interface.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from xdpprobe import syscall
+from xdpprobe.bench.frames import Route
 from xdpprobe.bench.rows import Row
 from xdpprobe.elf import read_object
 from xdpprobe.errors import ProbeError
@@ -14,6 +20,21 @@ from xdpprobe.libbpf import Object
 OBJECT = Path(__file__).parents[1] / "data" / "bench.bpf.o"
 HOOKS = {"xdp": "xdp_entry", "tc": "tc_ingress"}
 _PASSED = {"xdp": 2, "tc": 0xFFFFFFFF}  # XDP_PASS; TCX_NEXT, which is TC_ACT_UNSPEC
+
+
+def _load(programs: set[str], constants: Mapping[str, int]) -> Object:
+    source = read_object(OBJECT)
+    loaded = Object(OBJECT)
+    try:
+        loaded.choose_programs(programs)
+        for name, value in constants.items():
+            offset, size = source.constants[name]
+            loaded.set_constant(offset, value.to_bytes(size, "little"))
+        loaded.load()
+    except BaseException:
+        loaded.close()
+        raise
+    return loaded
 
 
 class Feeder:
@@ -27,7 +48,6 @@ class Feeder:
         self, hook: str, program: int, row: Row, frames: tuple[bytes, ...], per_flow: int
     ) -> None:
         self._hook, self._frames = hook, frames
-        source = read_object(OBJECT)
         constants = {
             "flows": row.flows,
             "per_flow": per_flow,
@@ -36,13 +56,8 @@ class Feeder:
             "address_at": row.route.address_at,
             "port_at": row.route.port_at,
         }
-        self._object = Object(OBJECT)
+        self._object = _load({f"{hook}_{kind}" for kind in ("tested", "base", "empty")}, constants)
         try:
-            self._object.choose_programs({f"{hook}_{kind}" for kind in ("tested", "base", "empty")})
-            for name, value in constants.items():
-                offset, size = source.constants[name]
-                self._object.set_constant(offset, value.to_bytes(size, "little"))
-            self._object.load()
             self._fill(program)
         except BaseException:
             self._object.close()
@@ -85,3 +100,24 @@ class Feeder:
                 "the package is damaged: install it again",
             )
         return ns
+
+
+@contextmanager
+def sender(route: Route, frame: bytes, flows: int, ifindex: int) -> Iterator[Callable[[int], None]]:
+    """A function that sends so many frames through an interface, of `flows` flows in turn.
+
+    They leave from the CPU and in the network namespace of whoever calls it. Raises as `Feeder`.
+    """
+    constants = {
+        "flows": flows,
+        "frame_length": len(frame),
+        "address_at": route.address_at,
+        "port_at": route.port_at,
+        "target": ifindex,
+    }
+    loaded = _load({"xdp_send"}, constants)
+    try:
+        program = loaded.program_fd("xdp_send")
+        yield lambda count: syscall.send(program, frame, count)
+    finally:
+        loaded.close()
