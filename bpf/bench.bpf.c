@@ -22,8 +22,9 @@
 #define FIRST_PORT 1024
 
 /* All set by user space, before the load. */
-const volatile __u32 flows = 0;	   /* that take turns; 0: all are new */
-const volatile __u32 per_flow = 1; /* frames that a flow gets in its turn */
+const volatile __u32 flows = 0;	    /* that take turns; 0: all are new */
+const volatile __u32 by_chance = 0; /* 1: not in turn, any flow each time */
+const volatile __u32 per_flow = 1;  /* frames that a flow gets in its turn */
 const volatile __u32 frame_count = 1;
 const volatile __u32 frame_length = FRAME_MAX;
 const volatile __u32 address_at = 0; /* of its last four bytes */
@@ -88,6 +89,8 @@ static __always_inline bool advance(__u32 which, struct position *now)
 		if (++p->flow == flows)
 			p->flow = 0;
 	}
+	if (by_chance)
+		now->flow = bpf_get_prandom_u32() % flows;
 	return true;
 }
 

@@ -40,16 +40,24 @@ def _load(programs: set[str], constants: Mapping[str, int]) -> Object:
 class Feeder:
     """A row's frames, before the program under test and before an empty one.
 
-    frames, flows, per_flow: as in `Row`. A context manager. Raises DataError for a missing or
+    frames, flows, per_flow: as in `Row`. by_chance: any of the flows each time, and not the next
+    one. A context manager. Raises DataError for a missing or
     broken object, PrivilegeError, KernelError.
     """
 
     def __init__(
-        self, hook: str, program: int, row: Row, frames: tuple[bytes, ...], per_flow: int
+        self,
+        hook: str,
+        program: int,
+        row: Row,
+        frames: tuple[bytes, ...],
+        per_flow: int,
+        by_chance: bool = False,
     ) -> None:
         self._hook, self._frames = hook, frames
         constants = {
             "flows": row.flows,
+            "by_chance": int(by_chance),
             "per_flow": per_flow,
             "frame_count": len(frames),
             "frame_length": len(frames[0]),
