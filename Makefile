@@ -52,6 +52,11 @@ docs: setup ## Write docs/reference.md from the commands' help texts
 picture: setup ## Draw docs/top.svg anew: the view on the demo's traffic (root)
 	@$(BIN)/python tools/picture.py
 
+.PHONY: bench
+bench: setup ## Measure all, write docs/performance.* anew (root; 10 minutes): ONLY=part, QUICK=1
+	@tools/bench_setup.sh
+	@$(BIN)/python tools/bench.py $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
+
 .PHONY: bpf
 bpf: $(OBJECTS) ## Build the data plane's objects
 

@@ -42,8 +42,8 @@ Progress = Callable[[str], None]
 SIZES = {1000: 262144, 10_000: 262144, 100_000: 262144, 1_000_000: 2097152, 4_000_000: 8388608}
 RULES = (10, 100, 1000, 10_000, 100_000)
 HELLOS = 64  # names that hellos ask for, of all rules: as many as bpf/bench.bpf.c keeps
-NEW = 24_000  # new flows a round
-_REFRESHES = 5
+NEW = 10_000  # new flows a round
+_READINGS, _REFRESHES = 7, 5
 _WEB, _OTHER = Route(443), Route(40444)
 _LABEL = 7168  # the first number that is the user's
 _FILE_NAMES = 20_000  # of a signature file, which may have 1 MB
@@ -82,19 +82,21 @@ def flows(sizes: Sequence[int], effort: Effort, progress: Progress) -> list[dict
 def _flows(count: int, entries: int, effort: Effort, progress: Progress) -> dict[str, Any]:
     with orderly(table(entries)) as (bpffs, probe, program):
         progress(f"{count} flows: established")
+        ledger = Ledger(probe.tables())
         with one_cpu():
-            ledger = Ledger(probe.tables())
             established = measure("xdp", program, _named(count), ledger, effort)
-            progress(f"{count} flows: new ones beside them")
-            beside = _beside(program, ledger, effort)
         progress(f"{count} flows: readers")
+        readers = _readers(bpffs, probe)
+        progress(f"{count} flows: new ones beside them")
+        with one_cpu():
+            beside = _beside(program, ledger, effort)
         return {
             "flows": count,
             "capacity": entries,
             "memory": status.report(bpffs)["memory"],
             "established": nanoseconds(established),
             "new": nanoseconds(beside),
-            **_readers(bpffs, probe),
+            **readers,
         }
 
 
@@ -141,7 +143,7 @@ def _evictions(counters: Any) -> int:
 
 def _readers(bpffs: Path, probe: Probe) -> dict[str, Any]:
     """Milliseconds of a reading and of a refresh of `top`, seconds of commands."""
-    read = reading(bpffs)
+    read = reading(bpffs, _READINGS)
     return {
         "used": read["flows"],
         "snapshot_ms": read["snapshot"],

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,11 +51,12 @@ TCP_VARIANTS = (
 
 @dataclass(frozen=True)
 class Effort:
-    """rounds: of each variant. frames: a sender and round. seconds: of TCP a round."""
+    """rounds: of each variant. frames: a sender and round. seconds: of TCP a round, whole ones,
+    and one more to come up to speed."""
 
     rounds: int
     frames: int
-    seconds: float
+    seconds: int
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -203,7 +205,7 @@ def _share(missed: dict[str, tuple[int, int]], name: str) -> float | None:
 def _serve(pair: Pair) -> None:
     """iperf3's server; returns when it listens."""
     argv = ("iperf3", "-s", "--forceflush", "-B", ADDRESSES[1])
-    child = pair.network.start(pair.receiver, *argv, stdout=-1)
+    child = pair.network.start(pair.receiver, *argv, stdout=subprocess.PIPE)
     assert child.stdout is not None
     for line in child.stdout:
         if b"listening" in line:
@@ -211,8 +213,11 @@ def _serve(pair: Pair) -> None:
     raise StateError(f"iperf3 does not start: {pair.network.last_words(child)}")
 
 
-def _stream(pair: Pair, seconds: float) -> float:
-    argv = ("iperf3", "-c", ADDRESSES[1], "-t", str(seconds), "-O", "0.5", "-J")
-    said = json.loads(pair.sender.run(*argv, timeout=seconds + 20).stdout)
+def _stream(pair: Pair, seconds: int) -> float:
+    argv = ("iperf3", "-c", ADDRESSES[1], "-t", str(seconds), "-O", "1", "-J")
+    try:
+        said = json.loads(pair.sender.run(*argv, timeout=seconds + DEADLINE).stdout)
+    except subprocess.TimeoutExpired:
+        raise StateError("iperf3 does not come to an end") from None
     rate: float = said["end"]["sum_received"]["bits_per_second"]
     return rate

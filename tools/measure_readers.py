@@ -21,6 +21,7 @@ import pty
 import random
 import resource
 import select
+import signal
 import statistics
 import struct
 import subprocess
@@ -42,6 +43,7 @@ from xdpprobe.attach import attach
 from xdpprobe.capture import Capture
 from xdpprobe.detach import detach
 from xdpprobe.lab.namespaces import Network
+from xdpprobe.lab.orderly import orderly
 from xdpprobe.linktypes import to_ethernet
 from xdpprobe.probe import Probe
 
@@ -128,6 +130,8 @@ def fill(bpffs: Path, program: Path, wanted: int) -> int:
 
 def feed(program: Path, flows: int, cpu: int) -> None:
     """Packets of flows chosen by chance, LIVE_RATE a second, until it is ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.sched_setaffinity(0, {cpu})
     run, made, chance = (
         syscall.test_runner(syscall.open_pin(program), 2048),
@@ -209,10 +213,10 @@ def command(bpffs: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "xdpprobe", "--bpffs", str(bpffs), *arguments]
 
 
-def timed(argv: Sequence[str]) -> dict[str, float]:
-    """Runs a command RUNS times: medians of wall and CPU seconds, and its largest memory."""
+def timed(argv: Sequence[str], times: int = RUNS) -> dict[str, float]:
+    """Runs a command so many times: medians of wall and CPU seconds."""
     runs = []
-    for _ in range(RUNS):
+    for _ in range(times):
         start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -222,11 +226,11 @@ def timed(argv: Sequence[str]) -> dict[str, float]:
     return {"wall_s": statistics.median(walls), "cpu_s": statistics.median(cpus)}
 
 
-def reading(bpffs: Path) -> dict[str, float]:
+def reading(bpffs: Path, times: int = READINGS) -> dict[str, float]:
     """Milliseconds of CPU to take a snapshot, and to sum it by application."""
     taken, summed = [], []
     with Probe.open(bpffs) as probe:
-        for _ in range(READINGS):
+        for _ in range(times):
             start = time.process_time_ns()
             snapshot = probe.snapshot()
             middle = time.process_time_ns()
@@ -244,7 +248,7 @@ def reading(bpffs: Path) -> dict[str, float]:
 def table(flows: int, used: int, seconds: float, commands: bool) -> dict[str, Any]:
     """All figures of a table of `flows` entries with `used` of them taken."""
     cpus = sorted(os.sched_getaffinity(0))
-    with attached(flows) as (bpffs, program):
+    with orderly(attached(flows)) as (bpffs, program):
         sent = fill(bpffs, program, used)
         found: dict[str, Any] = {"read_ms": reading(bpffs)}
         found["top_idle"] = watch(bpffs, seconds, cpus[0])
