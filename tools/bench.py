@@ -38,6 +38,7 @@ from xdpprobe.version import VERSION
 
 SCHEMA = 1
 TOOLS = {"iperf3": "iperf3", "tcpdump": "tcpdump", "ethtool": "ethtool", "ip": "iproute2"}
+_QUICK_DATA = performance.DATA.parents[1] / "build" / "performance.json"
 _LARGE = 4194304  # entries of a table that holds the rows with a million flows
 
 
@@ -138,7 +139,7 @@ def take(parts: list[str], effort: Effort, known: dict[str, Any]) -> dict[str, A
         "schema": SCHEMA,
         "version": VERSION,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "quick": effort is QUICK,
+        "quick": effort is QUICK or known.get("quick", False),
         "machine": machine(),
         "seconds": dict(known.get("seconds", {})),
     }
@@ -167,9 +168,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", nargs="+", choices=list(PARTS), help="measure these parts")
     parser.add_argument("--quick", action="store_true", help="two minutes; figures of no worth")
-    parser.add_argument("--data", type=Path, default=performance.DATA, help="where the data go")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help="where the data go (default: docs/performance.json; --quick: in build/)",
+    )
     args = parser.parse_args()
-    known = json.loads(args.data.read_text()) if args.only and args.data.exists() else {}
+    args.data = args.data or (_QUICK_DATA if args.quick else performance.DATA)
+    args.data.parent.mkdir(exist_ok=True)
+    partly = args.only and args.data.exists()
+    known = json.loads(args.data.read_text()) if partly else {}
     try:
         run.require_root("the benchmark")
         run.require_tools(TOOLS)

@@ -21,7 +21,7 @@ from measure_readers import attached, command, reading, timed
 
 from xdpprobe import catalogue, status, syscall
 from xdpprobe.bench import messages
-from xdpprobe.bench.feeder import Feeder
+from xdpprobe.bench.feeder import Feeder, bare_table
 from xdpprobe.bench.frames import ACK, SYN, Route
 from xdpprobe.bench.ledger import Ledger
 from xdpprobe.bench.measure import Effort, measure, one_cpu
@@ -63,12 +63,21 @@ def nanoseconds(found: Sequence[Figure]) -> dict[str, int]:
 @contextmanager
 def table(entries: int) -> Iterator[tuple[Path, Probe, int]]:
     """A probe with a table of its own: (its bpffs, a reader of it, its XDP program)."""
-    with attached(entries) as (bpffs, pin), Probe.open(bpffs) as probe:
-        program = syscall.open_pin(pin)
-        try:
-            yield bpffs, probe, program
-        finally:
-            os.close(program)
+    with (
+        attached(entries) as place,
+        Probe.open(place.bpffs) as probe,
+        _opened(place.program) as program,
+    ):
+        yield place.bpffs, probe, program
+
+
+@contextmanager
+def _opened(pin: Path) -> Iterator[int]:
+    program = syscall.open_pin(pin)
+    try:
+        yield program
+    finally:
+        os.close(program)
 
 
 # --- flows
@@ -203,14 +212,26 @@ def write_rules(directory: Path, names: Sequence[str]) -> None:
         )
 
 
+@contextmanager
+def _with_rules(names: Sequence[str]) -> Iterator[tuple[Path, tuple[float, Probe, int]]]:
+    """Signature files with these names, and a probe that was attached with them."""
+    with tempfile.TemporaryDirectory() as made:
+        directory = Path(made)
+        write_rules(directory, names)
+        with (
+            attached(262144, [directory]) as place,
+            Probe.open(place.bpffs) as probe,
+            _opened(place.program) as program,
+        ):
+            yield directory, (place.attach_s, probe, program)
+
+
 def _rules(names: list[str], effort: Effort) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as directory:
-        write_rules(Path(directory), names)
+    with orderly(_with_rules(names)) as (directory, (attach_s, probe, program)):
         start = time.monotonic()
-        whole = catalogue.load([Path(directory)])
+        whole = catalogue.load([directory])
         read = time.monotonic()
-    known = replace(whole, rules=[rule for rule in whole.rules if rule.app >= _LABEL])
-    with orderly(table(262144)) as (_, probe, program):
+        known = replace(whole, rules=[rule for rule in whole.rules if rule.app >= _LABEL])
         tables = probe.tables()
         compiled = time.monotonic()
         key, rule = tables.abi.dtype("name_key"), tables.abi.dtype("name_rule")
@@ -224,6 +245,7 @@ def _rules(names: list[str], effort: Effort) -> dict[str, Any]:
     return {
         "rules": len(names),
         "hello": nanoseconds(hello),
+        "attach_s": attach_s,
         "read_s": read - start,
         "compile_s": begin - compiled,
         "load_s": end - begin,
@@ -251,14 +273,22 @@ def goal(effort: Effort, progress: Progress) -> dict[str, Any]:
     """A million entries, three quarters full: memory, ns, and how many packets push a flow out.
 
     In two orders: any flow each time, and flows in turn. The latter is the worst there is: of two
-    flows that find one entry, neither ever finds it again.
+    flows that find one entry, neither ever finds it again. And what it takes, in turn, to count
+    the same packets in as many bare cache lines.
     """
+    payload = Random(1).randbytes(1400)
+    row = Row("goal", _OTHER, (_OTHER.tcp(payload),), flows=GOAL_FLOWS)
     orders = {}
     with orderly(table(GOAL_ENTRIES)) as (bpffs, probe, program), one_cpu():
         for order in ("in turn", "by chance"):
             progress(f"{GOAL_FLOWS} flows in {GOAL_ENTRIES} entries, {order}")
-            orders[order] = _goal(program, probe.tables(), order, effort)
+            orders[order] = _goal(program, probe.tables(), row, order, effort)
         memory = status.report(bpffs)["memory"]
+    bare = {}
+    for name, exact in (("atomic", True), ("plain", False)):
+        progress(f"{GOAL_ENTRIES} bare lines, {name} additions")
+        with bare_table(row.route, GOAL_ENTRIES, exact) as program, one_cpu():
+            bare[name] = _turns(program, row, effort, 1, by_chance=False)
     checks = [_check("kernel memory, bytes", memory, GOAL_MEMORY)]
     for order, found in orders.items():
         net = found["established"]["net_ns"]
@@ -266,30 +296,39 @@ def goal(effort: Effort, progress: Progress) -> dict[str, Any]:
     for order, found in orders.items():
         share = found["evictions"]
         checks.append(_check(f"packets that evict, flows {order}", share, GOAL_EVICTIONS))
-    return {"capacity": GOAL_ENTRIES, "flows": GOAL_FLOWS, "orders": orders, "checks": checks}
+    return {
+        "capacity": GOAL_ENTRIES,
+        "flows": GOAL_FLOWS,
+        "orders": orders,
+        "bare": bare,
+        "checks": checks,
+    }
 
 
-def _goal(program: int, tables: Tables, order: str, effort: Effort) -> dict[str, Any]:
-    row = Row("goal", _OTHER, (_OTHER.tcp(Random(1).randbytes(1400)),), flows=GOAL_FLOWS)
-    tested, empty = [], []
-    with Feeder("xdp", program, row, row.frames, 1) as feeder:
-        feeder.tested(_GOAL_TURNS * GOAL_FLOWS)
-    by_chance = order == "by chance"
-    with Feeder("xdp", program, row, row.frames, 1, by_chance) as feeder:
-        feeder.base(GOAL_FLOWS)
-        before = _counters(tables)
-        for _ in range(max(effort.rounds, 3)):
-            tested.append(feeder.tested(GOAL_FLOWS))
-            empty.append(feeder.base(GOAL_FLOWS))
-        after = _counters(tables)
-    figure = nanoseconds(figures(row, tested, empty, GOAL_FLOWS))
-    gains = {name: after[name] - before[name] for name in after}
+def _goal(program: int, tables: Tables, row: Row, order: str, effort: Effort) -> dict[str, Any]:
+    _turns(program, row, replace(effort, rounds=0), _GOAL_TURNS, by_chance=False)
+    before = _counters(tables)
+    found = _turns(program, row, effort, 0, by_chance=order == "by chance")
+    gains = {name: packets - before[name] for name, packets in _counters(tables).items()}
     return {
         "used": int(np.count_nonzero(tables.array("flow_hot")["tag"])),
-        "established": figure,
-        "evictions": _evictions(gains) / figure["packets"],
+        "established": found,
+        "evictions": _evictions(gains) / found["packets"],
         "evicted_established": gains["LOSS_EVICTED_ESTABLISHED"],
     }
+
+
+def _turns(program: int, row: Row, effort: Effort, warm: int, by_chance: bool) -> dict[str, int]:
+    """ns of rounds in which there are as many packets as flows, after `warm` others in turn."""
+    tested, empty = [], []
+    with Feeder("xdp", program, row, row.frames, 1, by_chance) as feeder:
+        if warm:
+            feeder.tested(warm * row.flows)
+        feeder.base(row.flows)
+        for _ in range(effort.rounds):
+            tested.append(feeder.tested(row.flows))
+            empty.append(feeder.base(row.flows))
+    return nanoseconds(figures(row, tested, empty, row.flows)) if tested else {}
 
 
 def _counters(tables: Tables) -> dict[str, int]:

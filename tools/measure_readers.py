@@ -33,7 +33,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -98,17 +98,34 @@ class Flows:
         return MACS + b"\x08\x00" + head + payload
 
 
+class Place(NamedTuple):
+    """Where a probe is attached: its bpffs, the pin of its XDP program, how long attach took."""
+
+    bpffs: Path
+    program: Path
+    attach_s: float
+
+
 @contextmanager
-def attached(flows: int) -> Iterator[tuple[Path, Path]]:
-    """A probe on one end of a cable: (its bpffs, the pin of its XDP program)."""
+def attached(flows: int, signatures: Sequence[Path] | None = None) -> Iterator[Place]:
+    """A probe on one end of a cable."""
     with Network() as network:
         here, there = network.add("probe"), network.add("peer")
         network.cable(here, "eth0", there, "eth0")
         bpffs = network.mount_bpffs()
         options = {"flows": flows, "idle_new": 86400, "idle_established": 86400}
-        attach(["eth0"], bpffs=bpffs, hook="xdp", netns_name=here.name, options=options)
+        start = time.monotonic()
+        attach(
+            ["eth0"],
+            bpffs=bpffs,
+            hook="xdp",
+            netns_name=here.name,
+            options=options,
+            signatures=signatures,
+        )
+        took = time.monotonic() - start
         try:
-            yield bpffs, next(bpffs.glob("xdpprobe/*/slots/0/*/xdp_entry"))
+            yield Place(bpffs, next(bpffs.glob("xdpprobe/*/slots/0/*/xdp_entry")), took)
         finally:
             detach([], everything=True, bpffs=bpffs)
 
@@ -248,7 +265,7 @@ def reading(bpffs: Path, times: int = READINGS) -> dict[str, float]:
 def table(flows: int, used: int, seconds: float, commands: bool) -> dict[str, Any]:
     """All figures of a table of `flows` entries with `used` of them taken."""
     cpus = sorted(os.sched_getaffinity(0))
-    with orderly(attached(flows)) as (bpffs, program):
+    with orderly(attached(flows)) as (bpffs, program, _):
         sent = fill(bpffs, program, used)
         found: dict[str, Any] = {"read_ms": reading(bpffs)}
         found["top_idle"] = watch(bpffs, seconds, cpus[0])

@@ -42,6 +42,13 @@ entry, each packet of either pushes the other out, so that both stay unestablish
 flows that were pushed out in the measured packets: {evicted}.
 """
 
+BARE = """\
+What of it is waiting for memory: a program that does no more than to find one of as many bare
+cache lines by the packet's address and port, and to count there. Atomic, as the probe counts, the
+CPU waits for the line; plain, it goes on with the next packet meanwhile, and two CPUs would lose
+each other's packets.
+"""
+
 FLOWS = """\
 So many flows, each named by its ClientHello, in a table that has room for them; their packets come
 in turn, so that none finds its entry in a CPU cache that is smaller than the table. New: SYNs of
@@ -53,7 +60,8 @@ whole command.
 RULES = """\
 So many made-up domains as name rules, and hellos of new flows that ask for up to 64 of them. Read:
 signature files, with the shipped ones; compile: the table's entries in user space; load: that
-again, into a new table in the kernel, and the change to it. Until then, packets use the old one.
+again, into a new table in the kernel, and the change to it; until then, packets use the old one.
+Attach: all of `attach`, with the shipped rules besides.
 """
 
 FRAMES = """\
@@ -84,7 +92,8 @@ performance.json, schema 1: `version` of xdpprobe, `date`, `quick` (true: figure
 - `rows`: `xdp` and `tc`, each with `rules`, `hz`, `left_out` and `rows` as in `xdpprobe bench
   --json`, with the `capacity` of the table that a row was measured in.
 - `goal`: `orders` (`used`: entries; `established`: ns as in `rows`; `evictions`: share of the
-  packets that pushed a flow out; `evicted_established`: flows), and `checks` (`what`, `value`,
+  packets that pushed a flow out; `evicted_established`: flows), `bare` (ns of the bare
+  lines), and `checks` (`what`, `value`,
   `limit`, `met`).
 - `flows`, `rules`: one object a size; ns as in `rows`, `memory` in bytes, times with their unit in
   the name, `commands` in seconds.
@@ -185,6 +194,13 @@ def goal(found: Data) -> Iterator[str]:
         for check in found["checks"]
     ]
     yield table(("what", "is", "shall be at most", ""), rows)
+    yield f"\n{BARE}\n"
+    rows = [("the probe", nanoseconds(found["orders"]["in turn"]["established"]))]
+    rows += [
+        (f"bare lines, {name} addition", nanoseconds(figure))
+        for name, figure in found["bare"].items()
+    ]
+    yield table(("flows in turn", "ns"), rows)
 
 
 def _value(value: float) -> str:
@@ -231,12 +247,12 @@ def rules(found: Sequence[Data]) -> Iterator[str]:
     yield f"\n## More name rules\n\n{RULES}\n"
     yield "![ns of a hello by name rules](performance-rules.svg)\n\n"
     yield table(
-        ("rules", "a hello, ns", "read, s", "compile, s", "load, s", "memory, MB"),
+        ("rules", "a hello, ns", "read, s", "compile, s", "load, s", "attach, s", "memory, MB"),
         [
             (
                 size(row["rules"]),
                 nanoseconds(row["hello"]),
-                *(f"{row[name]:.3f}" for name in ("read_s", "compile_s", "load_s")),
+                *(f"{row[name]:.3f}" for name in ("read_s", "compile_s", "load_s", "attach_s")),
                 f"{row['memory'] / 1e6:.3f}",
             )
             for row in found

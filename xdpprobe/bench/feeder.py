@@ -22,7 +22,10 @@ HOOKS = {"xdp": "xdp_entry", "tc": "tc_ingress"}
 _PASSED = {"xdp": 2, "tc": 0xFFFFFFFF}  # XDP_PASS; TCX_NEXT, which is TC_ACT_UNSPEC
 
 
-def _load(programs: set[str], constants: Mapping[str, int]) -> Object:
+def _load(
+    programs: set[str], constants: Mapping[str, int], sizes: Mapping[str, int] | None = None
+) -> Object:
+    """Loads some of the object's programs. sizes: map -> entries, where not as in the object."""
     source = read_object(OBJECT)
     loaded = Object(OBJECT)
     try:
@@ -30,6 +33,8 @@ def _load(programs: set[str], constants: Mapping[str, int]) -> Object:
         for name, value in constants.items():
             offset, size = source.constants[name]
             loaded.set_constant(offset, value.to_bytes(size, "little"))
+        for name, entries in (sizes or {}).items():
+            loaded.resize(name, entries)
         loaded.load()
     except BaseException:
         loaded.close()
@@ -127,5 +132,26 @@ def sender(route: Route, frame: bytes, flows: int, ifindex: int) -> Iterator[Cal
     try:
         program = loaded.program_fd("xdp_send")
         yield lambda count: syscall.send(program, frame, count)
+    finally:
+        loaded.close()
+
+
+@contextmanager
+def bare_table(route: Route, entries: int, exact: bool) -> Iterator[int]:
+    """A program to measure that only counts packets, each in one of `entries` cache lines.
+
+    entries: a power of two. exact: by atomic additions, which another CPU's do not get lost in;
+    this CPU waits for the line then, while otherwise it goes on with the next packet meanwhile.
+    Raises as `Feeder`.
+    """
+    constants = {
+        "exact": int(exact),
+        "line_mask": entries - 1,
+        "address_at": route.address_at,
+        "port_at": route.port_at,
+    }
+    loaded = _load({"xdp_line"}, constants, {"lines": entries})
+    try:
+        yield loaded.program_fd("xdp_line")
     finally:
         loaded.close()
