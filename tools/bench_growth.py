@@ -284,11 +284,9 @@ def goal(effort: Effort, progress: Progress) -> dict[str, Any]:
             progress(f"{GOAL_FLOWS} flows in {GOAL_ENTRIES} entries, {order}")
             orders[order] = _goal(program, probe.tables(), row, order, effort)
         memory = status.report(bpffs)["memory"]
-    bare = {}
-    for name, exact in (("atomic", True), ("plain", False)):
-        progress(f"{GOAL_ENTRIES} bare lines, {name} additions")
-        with bare_table(row.route, GOAL_ENTRIES, exact) as program, one_cpu():
-            bare[name] = _turns(program, row, effort, 1, by_chance=False)
+    progress(f"{GOAL_ENTRIES} bare lines")
+    with bare_table(row.route, GOAL_ENTRIES) as program, one_cpu():
+        bare = _turns(program, row, effort, 1, by_chance=False)
     checks = [_check("kernel memory, bytes", memory, GOAL_MEMORY)]
     for order, found in orders.items():
         net = found["established"]["net_ns"]
@@ -311,11 +309,24 @@ def _goal(program: int, tables: Tables, row: Row, order: str, effort: Effort) ->
     found = _turns(program, row, effort, 0, by_chance=order == "by chance")
     gains = {name: packets - before[name] for name, packets in _counters(tables).items()}
     return {
-        "used": int(np.count_nonzero(tables.array("flow_hot")["tag"])),
+        **_places(tables),
         "established": found,
         "evictions": _evictions(gains) / found["packets"],
         "evicted_established": gains["LOSS_EVICTED_ESTABLISHED"],
     }
+
+
+def _places(tables: Tables) -> dict[str, Any]:
+    """Entries in use, and which share of them is where: at home, elsewhere in the first set, in the
+    second one (bpf/flow.h)."""
+    hot = tables.array("flow_hot")
+    ways = tables.abi.maps["flow_hot"].value_size // hot.itemsize
+    index = np.flatnonzero(hot["tag"])
+    tags = hot["tag"][index]
+    first = tags.astype(np.uint32) & np.uint32(GOAL_ENTRIES // ways - 1) == index // ways
+    home = first & (tags >> np.uint64(61) == index % ways)
+    shares = {"home": home, "first_set": first & ~home, "second_set": ~first}
+    return {"used": len(index)} | {name: float(mask.mean()) for name, mask in shares.items()}
 
 
 def _turns(program: int, row: Row, effort: Effort, warm: int, by_chance: bool) -> dict[str, int]:

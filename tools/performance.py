@@ -9,6 +9,7 @@ nothing stands in it that the data do not say; what is only known of the way of 
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,9 @@ flows that were pushed out in the measured packets: {evicted}.
 
 BARE = """\
 What of it is waiting for memory: a program that does no more than to find one of as many bare
-cache lines by the packet's address and port, and to count there. Atomic, as the probe counts, the
-CPU waits for the line; plain, it goes on with the next packet meanwhile, and two CPUs would lose
-each other's packets.
+cache lines by the packet's address and port, and to count there, takes {bare} ns, flows in turn.
+The probe finds {home} of the flows at home, with one such line; {first_set} elsewhere in that set,
+which lies in the lines beside; and {second_set} in their second set, with one more wait.
 """
 
 FLOWS = """\
@@ -91,9 +92,9 @@ performance.json, schema 1: `version` of xdpprobe, `date`, `quick` (true: figure
 
 - `rows`: `xdp` and `tc`, each with `rules`, `hz`, `left_out` and `rows` as in `xdpprobe bench
   --json`, with the `capacity` of the table that a row was measured in.
-- `goal`: `orders` (`used`: entries; `established`: ns as in `rows`; `evictions`: share of the
-  packets that pushed a flow out; `evicted_established`: flows), `bare` (ns of the bare
-  lines), and `checks` (`what`, `value`,
+- `goal`: `orders` (`used`: entries; `home`, `first_set`, `second_set`: shares of them;
+  `established`: ns as in `rows`; `evictions`: share of the packets that pushed a flow out;
+  `evicted_established`: flows), `bare` (ns of the bare lines), and `checks` (`what`, `value`,
   `limit`, `met`).
 - `flows`, `rules`: one object a size; ns as in `rows`, `memory` in bytes, times with their unit in
   the name, `commands` in seconds.
@@ -101,6 +102,12 @@ performance.json, schema 1: `version` of xdpprobe, `date`, `quick` (true: figure
   `reader_missed`: share of the packets.
 - `readers`: `percent` of one CPU, `rss` and `pss` in 10^6 bytes.
 """
+
+
+def prose(text: str, **values: object) -> str:
+    """A paragraph with these values in it."""
+    filled = " ".join(text.format(**values).split())
+    return textwrap.fill(filled, 99, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -139,10 +146,12 @@ def machine(data: Data) -> Iterator[str]:
     """On what it was measured."""
     found = data["machine"]
     kind = "virtual machine" if found["virtual"] else "machine"
-    yield f"xdpprobe {data['version']}, {data['date']}, on a {kind}: {found['cpu']}, "
-    yield f"{found['cpus']} CPUs, {found['memory'] / 1e9:.0f} GB; Linux {found['kernel']}, "
-    yield f"{found['machine']}; clang {found['clang']}, iperf3 {found['iperf3']}, "
-    yield f"tcpdump {found['tcpdump']}.\n"
+    yield prose(
+        f"xdpprobe {data['version']}, {data['date']}, on a {kind}: {found['cpu']}, "
+        f"{found['cpus']} CPUs, {found['memory'] / 1e9:.0f} GB; Linux {found['kernel']}, "
+        f"{found['machine']}; clang {found['clang']}, iperf3 {found['iperf3']}, "
+        f"tcpdump {found['tcpdump']}."
+    )
     if data["quick"]:
         yield "\n**Of a quick run: figures of no worth.**\n"
 
@@ -187,20 +196,16 @@ def _flows(count: int | None) -> str:
 def goal(found: Data) -> Iterator[str]:
     """Whether the goal is met."""
     evicted = sum(order["evicted_established"] for order in found["orders"].values())
-    words = GOAL.format(capacity=found["capacity"], flows=found["flows"], evicted=evicted)
+    words = prose(GOAL, capacity=found["capacity"], flows=found["flows"], evicted=evicted)
     yield f"\n## A million entries, three quarters full\n\n{words}\n"
     rows = [
         (check["what"], _value(check["value"]), _value(check["limit"]), _met(check))
         for check in found["checks"]
     ]
     yield table(("what", "is", "shall be at most", ""), rows)
-    yield f"\n{BARE}\n"
-    rows = [("the probe", nanoseconds(found["orders"]["in turn"]["established"]))]
-    rows += [
-        (f"bare lines, {name} addition", nanoseconds(figure))
-        for name, figure in found["bare"].items()
-    ]
-    yield table(("flows in turn", "ns"), rows)
+    places = found["orders"]["in turn"]
+    shares = {name: f"{100 * places[name]:.0f} %" for name in ("home", "first_set", "second_set")}
+    yield "\n" + prose(BARE, bare=nanoseconds(found["bare"]), **shares)
 
 
 def _value(value: float) -> str:
@@ -262,7 +267,7 @@ def rules(found: Sequence[Data]) -> Iterator[str]:
 
 def frames(found: Data) -> Iterator[str]:
     """Packets a second."""
-    words = FRAMES.format(frame=found["frame_bytes"], flows=found["flows"])
+    words = prose(FRAMES, frame=found["frame_bytes"], flows=found["flows"])
     yield f"\n## Packets a second\n\n{words}\n![frames a second](performance-frames.svg)\n\n"
     rows = {(row["variant"], row["cpus"]): row["frames_a_second"] for row in found["rows"]}
     cpus = sorted({count for _, count in rows})
@@ -293,7 +298,7 @@ def _more(rows: Data, name: str, other: str) -> str:
 
 def tcp(found: Data) -> Iterator[str]:
     """TCP throughput."""
-    words = TCP.format(seconds=found["seconds"])
+    words = prose(TCP, seconds=found["seconds"])
     yield f"\n## TCP throughput\n\n{words}\n![TCP throughput](performance-tcp.svg)\n\n"
     best = next(row["bits_a_second"] for row in found["rows"] if row["variant"] == _NONE)
     yield table(
@@ -312,7 +317,8 @@ def tcp(found: Data) -> Iterator[str]:
 
 def readers(found: Data) -> Iterator[str]:
     """The live view's cost."""
-    yield f"\n## `top`\n\n{READERS.format(flows=found['flows'], rate=found['rate'])}\n"
+    words = prose(READERS, flows=found["flows"], rate=found["rate"])
+    yield f"\n## `top`\n\n{words}\n"
     yield table(
         ("", "of one CPU", "resident, MB", "its share of it, MB"),
         [

@@ -137,15 +137,12 @@ def sender(route: Route, frame: bytes, flows: int, ifindex: int) -> Iterator[Cal
 
 
 @contextmanager
-def bare_table(route: Route, entries: int, exact: bool) -> Iterator[int]:
+def bare_table(route: Route, entries: int) -> Iterator[int]:
     """A program to measure that only counts packets, each in one of `entries` cache lines.
 
-    entries: a power of two. exact: by atomic additions, which another CPU's do not get lost in;
-    this CPU waits for the line then, while otherwise it goes on with the next packet meanwhile.
-    Raises as `Feeder`.
+    entries: a power of two. Raises as `Feeder`.
     """
     constants = {
-        "exact": int(exact),
         "line_mask": entries - 1,
         "address_at": route.address_at,
         "port_at": route.port_at,
