@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from performance import DATA
+from performance import DATA, digest
 
 Data = dict[str, Any]
 _COLOURS = ("#2f6fab", "#c8553d", "#5b8c5a", "#8d6a9f")
@@ -38,7 +38,8 @@ def draw(data: Data, directory: Path) -> None:
             continue
         figure = Figure(figsize=_SIZE, layout="constrained")
         plot(figure.subplots(), data[name])
-        figure.savefig(directory / f"performance-{name}.svg", metadata={"Date": None})
+        about = {"Date": None, "Source": f"performance.json, {name}, {digest(data[name])}"}
+        figure.savefig(directory / f"performance-{name}.svg", metadata=about)
 
 
 def _lines(axes: Axes, counts: Sequence[int], figures: dict[str, Sequence[Data]]) -> None:
