@@ -26,7 +26,7 @@ import bench_growth
 import bench_veth
 import measure_readers
 import performance
-from performance_plots import draw
+from performance_text import DATA
 
 from xdpprobe import kernel
 from xdpprobe.bench import measure
@@ -37,8 +37,9 @@ from xdpprobe.lab import run
 from xdpprobe.version import VERSION
 
 SCHEMA = 1
-TOOLS = {"iperf3": "iperf3", "tcpdump": "tcpdump", "ethtool": "ethtool", "ip": "iproute2"}
-_QUICK_DATA = performance.DATA.parents[1] / "build" / "performance.json"
+# Part -> what it needs, command -> Debian package, beside what `make setup` installs.
+TOOLS = {"frames": {"tcpdump": "tcpdump"}, "tcp": {"tcpdump": "tcpdump", "iperf3": "iperf3"}}
+_QUICK_DATA = DATA.parents[1] / "build" / "performance.json"
 _LARGE = 4194304  # entries of a table that holds the rows with a million flows
 
 
@@ -175,14 +176,16 @@ def main() -> int:
         help="where the data go (default: docs/performance.json; --quick: in build/)",
     )
     args = parser.parse_args()
-    args.data = args.data or (_QUICK_DATA if args.quick else performance.DATA)
+    args.data = args.data or (_QUICK_DATA if args.quick else DATA)
     args.data.parent.mkdir(exist_ok=True)
     partly = args.only and args.data.exists()
     known = json.loads(args.data.read_text()) if partly else {}
+    parts = args.only or list(PARTS)
     try:
         run.require_root("the benchmark")
-        run.require_tools(TOOLS)
-        data = take(args.only or list(PARTS), QUICK if args.quick else THOROUGH, known)
+        for part in parts:
+            run.require_tools(TOOLS.get(part, {}))
+        data = take(parts, QUICK if args.quick else THOROUGH, known)
     except ProbeError as error:
         print(f"\nbench: {error}", file=sys.stderr)
         return error.exit_code
@@ -190,7 +193,9 @@ def main() -> int:
         print("\nbench: broken off; nothing was written", file=sys.stderr)
         return 130
     args.data.write_text(json.dumps(data, indent=1) + "\n")
-    args.data.with_suffix(".md").write_text(performance.document(data))
+    performance.write(data, args.data)
+    from performance_plots import draw  # matplotlib, which nothing else needs
+
     draw(data, args.data.parent)
     print(f"bench: {args.data.with_suffix('.md')} is written", file=sys.stderr)
     return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes docs/performance.md of docs/performance.json, the data of `make bench`.
+"""Makes docs/performance.md, and a part of README.md, of docs/performance.json (`make bench`).
 
     .venv/bin/python tools/performance.py [DATA]
 
@@ -7,18 +7,27 @@ tests/repo/test_performance.py fails when the document is not what this makes of
 nothing stands in it that the data do not say; what is only known of the way of measuring does.
 """
 
-import hashlib
 import json
 import sys
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-DATA = Path(__file__).resolve().parents[1] / "docs" / "performance.json"
-Data = dict[str, Any]
-_GONE = "-"
-_NONE, _EMPTY = "nothing attached", "an empty XDP program"
+from performance_readme import readme
+from performance_text import (
+    DATA,
+    EMPTY,
+    GONE,
+    NONE,
+    README,
+    Data,
+    megabytes,
+    nanoseconds,
+    prose,
+    rate,
+    row_key,
+    size,
+    table,
+)
 
 INTRODUCTION = """\
 # Performance
@@ -105,41 +114,6 @@ performance.json, schema 1: `version` of xdpprobe, `date`, `quick` (true: figure
 """
 
 
-def prose(text: str, **values: object) -> str:
-    """A paragraph with these values in it."""
-    filled = " ".join(text.format(**values).split())
-    return textwrap.fill(filled, 99, break_long_words=False, break_on_hyphens=False) + "\n"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; all columns but the first to the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def nanoseconds(figure: Data | None) -> str:
-    """`45 (43 to 52)`."""
-    if figure is None:
-        return _GONE
-    return f"{figure['net_ns']:,} ({figure['min_ns']:,} to {figure['max_ns']:,})"
-
-
-def rate(found: Data, unit: float) -> str:
-    """`1.53 (1.41 to 1.60)`, in this unit."""
-    median, low, high = (found[name] / unit for name in ("median", "min", "max"))
-    return f"{median:.2f} ({low:.2f} to {high:.2f})"
-
-
-def megabytes(size: float) -> str:
-    """Of 10^6 bytes."""
-    return f"{size / 1e6:,.1f}" if size < 1e9 else f"{size / 1e6:,.0f}"
-
-
-def size(count: int) -> str:
-    """A number of flows or rules."""
-    return f"{count:,}"
-
-
 # --- sections
 
 
@@ -161,7 +135,7 @@ def packets(found: Data) -> Iterator[str]:
     """The rows of `xdpprobe bench`, both hooks side by side."""
     rules = found["xdp"]["rules"]
     yield f"\n## A packet\n\n{PACKET}\nns, {rules:,} name rules in force:\n\n"
-    both = [{_key(row): row for row in found[hook]["rows"]} for hook in ("xdp", "tc")]
+    both = [{row_key(row): row for row in found[hook]["rows"]} for hook in ("xdp", "tc")]
     head = ("a packet that is", "flows", "entries", "XDP", "factor", "tc", "factor")
     rows = []
     for key, row in both[0].items():
@@ -174,14 +148,10 @@ def packets(found: Data) -> Iterator[str]:
                 nanoseconds(row),
                 f"{row['ratio']:.1f}",
                 nanoseconds(other),
-                f"{other['ratio']:.1f}" if other else _GONE,
+                f"{other['ratio']:.1f}" if other else GONE,
             )
         )
     yield table(head, rows)
-
-
-def _key(row: Data) -> tuple[Any, ...]:
-    return row["name"], row["flows"], row["per"]
 
 
 def _name(row: Data, above: str) -> str:
@@ -273,13 +243,13 @@ def frames(found: Data) -> Iterator[str]:
     rows = {(row["variant"], row["cpus"]): row["frames_a_second"] for row in found["rows"]}
     cpus = sorted({count for _, count in rows})
     head = ["on the receiver's interface", *(f"10^6 a second, {count} CPU" for count in cpus)]
-    head += [f"ns, over {_NONE}", f"ns, over {_EMPTY}"]
+    head += [f"ns, over {NONE}", f"ns, over {EMPTY}"]
     if len(cpus) > 1:
         head.append("CPUs scale by")
     lines = []
     for name in dict.fromkeys(name for name, _ in rows):
         line = [name, *(rate(rows[name, count], 1e6) for count in cpus)]
-        line += [_more(rows, name, other) for other in (_NONE, _EMPTY)]
+        line += [_more(rows, name, other) for other in (NONE, EMPTY)]
         if len(cpus) > 1:
             line.append(f"{rows[name, cpus[-1]]['median'] / rows[name, 1]['median']:.2f}")
         lines.append(line)
@@ -292,7 +262,7 @@ def frames(found: Data) -> Iterator[str]:
 def _more(rows: Data, name: str, other: str) -> str:
     """ns of a frame more than with another variant, on one CPU."""
     if name == other:
-        return _GONE
+        return GONE
     ns = [1e9 / rows[which, 1]["median"] for which in (name, other)]
     return f"{ns[0] - ns[1]:+.0f}"
 
@@ -301,15 +271,15 @@ def tcp(found: Data) -> Iterator[str]:
     """TCP throughput."""
     words = prose(TCP, seconds=found["seconds"])
     yield f"\n## TCP throughput\n\n{words}\n![TCP throughput](performance-tcp.svg)\n\n"
-    best = next(row["bits_a_second"] for row in found["rows"] if row["variant"] == _NONE)
+    best = next(row["bits_a_second"] for row in found["rows"] if row["variant"] == NONE)
     yield table(
-        ("on the receiver's interface", "Gb/s", f"of {_NONE}", "tcpdump missed"),
+        ("on the receiver's interface", "Gb/s", f"of {NONE}", "tcpdump missed"),
         [
             (
                 row["variant"],
                 rate(row["bits_a_second"], 1e9),
                 f"{100 * row['bits_a_second']['median'] / best['median']:.0f} %",
-                _GONE if row["reader_missed"] is None else f"{100 * row['reader_missed']:.1f} %",
+                GONE if row["reader_missed"] is None else f"{100 * row['reader_missed']:.1f} %",
             )
             for row in found["rows"]
         ],
@@ -345,11 +315,6 @@ SECTIONS = {
 }
 
 
-def digest(part: Any) -> str:
-    """What a plot carries to tell of which data it was made."""
-    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def document(data: Data) -> str:
     """The whole document; parts that were not measured are left out."""
     parts = [INTRODUCTION, "\n", *machine(data)]
@@ -359,10 +324,17 @@ def document(data: Data) -> str:
     return "".join(parts) + "\n" + SCHEMA
 
 
+def write(data: Data, source: Path) -> None:
+    """Writes the document beside the data, and the README's part if they are the repository's."""
+    source.with_suffix(".md").write_text(document(data))
+    if source == DATA:
+        README.write_text(readme(README.read_text(), data))
+
+
 def main() -> None:
-    """Writes the document beside the data."""
-    source = Path(sys.argv[1]) if len(sys.argv) > 1 else DATA
-    source.with_suffix(".md").write_text(document(json.loads(source.read_text())))
+    """Makes all of it anew but the plots, which performance_plots.py draws."""
+    source = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else DATA
+    write(json.loads(source.read_text()), source)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from performance import DATA, digest
+from performance_text import DATA, Data, digest
 
-Data = dict[str, Any]
 _COLOURS = ("#2f6fab", "#c8553d", "#5b8c5a", "#8d6a9f")
 _SIZE = (7.2, 3.4)  # inches
 
