@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ def _version(tool: str) -> str:
 
 def take(parts: list[str], effort: Effort, known: dict[str, Any]) -> dict[str, Any]:
     """The data: `known` with these parts measured anew."""
-    data = {
+    data: dict[str, Any] = {
         "schema": SCHEMA,
         "version": VERSION,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -147,12 +148,16 @@ def take(parts: list[str], effort: Effort, known: dict[str, Any]) -> dict[str, A
     for name in PARTS:
         if name in parts:
             start = time.monotonic()
-            data[name] = PARTS[name](effort, lambda words, name=name: _tell(f"{name}: {words}"))
+            data[name] = PARTS[name](effort, partial(_progress, name))
             data["seconds"][name] = round(time.monotonic() - start)
             _tell(f"{name}: done in {data['seconds'][name]} s\n")
         elif name in known:
             data[name] = known[name]
     return data
+
+
+def _progress(part: str, words: str) -> None:
+    _tell(f"{part}: {words}")
 
 
 def _tell(words: str) -> None:

@@ -9,7 +9,7 @@ nothing stands in it that the data do not say; what is only known of the way of 
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from performance_readme import readme
@@ -137,7 +137,7 @@ def packets(found: Data) -> Iterator[str]:
     yield f"\n## A packet\n\n{PACKET}\nns, {rules:,} name rules in force:\n\n"
     both = [{row_key(row): row for row in found[hook]["rows"]} for hook in ("xdp", "tc")]
     head = ("a packet that is", "flows", "entries", "XDP", "factor", "tc", "factor")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for key, row in both[0].items():
         other = both[1].get(key)
         rows.append(
@@ -259,7 +259,7 @@ def frames(found: Data) -> Iterator[str]:
     yield f"{found['evictions']} flows.\n"
 
 
-def _more(rows: Data, name: str, other: str) -> str:
+def _more(rows: Mapping[tuple[str, int], Data], name: str, other: str) -> str:
     """ns of a frame more than with another variant, on one CPU."""
     if name == other:
         return GONE
@@ -304,7 +304,7 @@ def readers(found: Data) -> Iterator[str]:
     )
 
 
-SECTIONS = {
+SECTIONS: dict[str, Callable[[Any], Iterator[str]]] = {
     "rows": packets,
     "goal": goal,
     "flows": flows,

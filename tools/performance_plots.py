@@ -6,7 +6,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -40,7 +40,7 @@ def draw(data: Data, directory: Path) -> None:
         figure.savefig(directory / f"performance-{name}.svg", metadata=about)
 
 
-def _lines(axes: Axes, counts: Sequence[int], figures: dict[str, Sequence[Data]]) -> None:
+def _lines(axes: Axes, counts: Sequence[int], figures: Mapping[str, Sequence[Data]]) -> None:
     """Medians as lines, and between the least and the largest a shade."""
     for (label, found), colour in zip(figures.items(), _COLOURS, strict=False):
         median, low, high = ([one[key] for one in found] for key in ("net_ns", "min_ns", "max_ns"))
@@ -72,7 +72,9 @@ def rules(axes: Axes, found: Sequence[Data]) -> None:
     axes.set_xlabel("name rules")
 
 
-def _bars(axes: Axes, names: Sequence[str], groups: dict[str, Sequence[Data]], unit: float) -> None:
+def _bars(
+    axes: Axes, names: Sequence[str], groups: Mapping[str, Sequence[Data]], unit: float
+) -> None:
     """A bar a name and group; its whisker goes from the least to the largest."""
     height = 0.8 / len(groups)
     for number, ((label, found), colour) in enumerate(zip(groups.items(), _COLOURS, strict=False)):
@@ -109,7 +111,7 @@ def tcp(axes: Axes, found: Data) -> None:
     axes.set_xlabel("Gb/s of one TCP stream")
 
 
-PLOTS = {"flows": flows, "rules": rules, "frames": frames, "tcp": tcp}
+PLOTS: dict[str, Callable[[Axes, Any], None]] = {"flows": flows, "rules": rules, "frames": frames, "tcp": tcp}
 
 
 def main() -> None:
