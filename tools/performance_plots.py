@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -111,7 +112,12 @@ def tcp(axes: Axes, found: Data) -> None:
     axes.set_xlabel("Gb/s of one TCP stream")
 
 
-PLOTS: dict[str, Callable[[Axes, Any], None]] = {"flows": flows, "rules": rules, "frames": frames, "tcp": tcp}
+PLOTS: dict[str, Callable[[Axes, Any], None]] = {
+    "flows": flows,
+    "rules": rules,
+    "frames": frames,
+    "tcp": tcp,
+}
 
 
 def main() -> None:
