@@ -41,7 +41,7 @@ SCHEMA = 1
 # Part -> what it needs, command -> Debian package, beside what `make setup` installs.
 TOOLS = {"frames": {"tcpdump": "tcpdump"}, "tcp": {"tcpdump": "tcpdump", "iperf3": "iperf3"}}
 _QUICK_DATA = DATA.parents[1] / "build" / "performance.json"
-_LARGE = 4194304  # entries of a table that holds the rows with a million flows
+_LARGE = 2097152  # entries of a table that holds the rows with a million flows
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ def rows(effort: Effort, progress: Callable[[str], None]) -> dict[str, Any]:
             large = measure.run(hook, _LARGE, effort.rows, progress, many).to_json()
             report["rows"] += [row | {"capacity": _LARGE} for row in large["rows"]]
             report["left_out"] = []
+        places = [(row.name, row.flows) for row in all_rows()]
+        report["rows"].sort(key=lambda row: places.index((row["name"], row["flows"] or 0)))
         keep = ("capacity", "rules", "hz", "left_out")
         table = [{"capacity": report["capacity"]} | row for row in report["rows"]]
         found[hook] = {name: report[name] for name in keep} | {"rows": table}

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from xdpprobe.bench.rows import FULL, Row
 from xdpprobe.errors import ProbeError
@@ -15,6 +16,8 @@ _UNTOLD = {"INFO_NO_READER", "COUNTER_MAX"}
 # Sets fill unevenly: a few of many flows find another state than most.
 _UNEVEN = {"LOSS_EVICTED_NEW", "LOSS_EVICTED_ESTABLISHED"}
 _TOLERANCE = 0.02
+# See Ledger._strays: the share, and of which part of the table on.
+_STRAYS, _ROOMY = 0.0001, 0.4
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,11 @@ class Ledger:
                 "measure again; if it stays, this xdpprobe has a fault",
             )
 
+    def _strays(self, row: Row) -> float:
+        """Which share of packets and flows may do something else: in a table that is not far from
+        full, one pair in a million or so finds one entry for two flows."""
+        return _STRAYS if row.flows > _ROOMY * self.capacity else 0
+
     def _events(self, row: Row, before: Tally, packets: int) -> str:
         after = self.read()
         standing = row.flows or row.opening or not row.tracked
@@ -104,13 +112,15 @@ class Ledger:
                 after.counted - before.counted,
                 packets if row.tracked else 0,
             ),
-            "flows born": (after.born - before.born, born),
         }
+        others = {"flows born": (after.born - before.born, born)}
         for name in after.counters.keys() - _UNTOLD:
             gain = after.counters[name] - before.counters[name]
-            wanted = round(row.gains.get(name, 0) * packets)
-            if name not in _UNEVEN or abs(gain - wanted) > _TOLERANCE * packets:
-                exact[name] = (gain, wanted)
+            others[name] = gain, round(row.gains.get(name, 0) * packets)
+        for name, (got, wanted) in others.items():
+            slack = _TOLERANCE if name in _UNEVEN else self._strays(row)
+            if abs(got - wanted) > slack * packets:
+                exact[name] = got, wanted
         return ", ".join(
             f"{name}: {got}, not {wanted}"
             for name, (got, wanted) in sorted(exact.items())
@@ -125,20 +135,26 @@ class Ledger:
         protocol = enums["protocol"][row.protocol] if row.protocol else 0
         method = enums["method"][row.method or "METHOD_NONE"]
         mapped = (cold["address"][:, 0, :10] == 0).all(axis=1)
+        strays = self._strays(row)
+
+        def hold(good: npt.NDArray[np.bool_]) -> bool:
+            return bool(np.count_nonzero(~good) <= strays * len(good))
+
+        standing = row.flows or not row.tracked
         holds = {
-            "flows in the table": len(hot) == row.flows
-            if row.flows or not row.tracked
+            "flows in the table": abs(len(hot) - row.flows) <= strays * row.flows
+            if standing
             else len(hot) > 0,
-            "their protocol": (hot["protocol"] == protocol).all(),
-            "their method": (hot["app_method"] == method).all(),
-            "their application": ((hot["app"] > 0) == bool(row.method)).all(),
-            "their VLAN": (cold["vlan"] == row.route.vlan).all(),
-            "their address family": (mapped != row.route.ipv6).all(),
+            "their protocol": hold(hot["protocol"] == protocol),
+            "their method": hold(hot["app_method"] == method),
+            "their application": hold((hot["app"] > 0) == bool(row.method)),
+            "their VLAN": hold(cold["vlan"] == row.route.vlan),
+            "their address family": hold(mapped != row.route.ipv6),
         }
         if row.flows:
             turns = hot["packets"].sum(axis=1)
-            holds["their state"] = (hot["state"] == enums["flow_state"]["FLOW_ESTABLISHED"]).all()
-            holds["their turns"] = turns.max() - turns.min() <= 1
+            holds["their state"] = hold(hot["state"] == enums["flow_state"]["FLOW_ESTABLISHED"])
+            holds["their turns"] = hold(turns >= turns.max() - 1)
         if row.table == FULL:
             holds["the table's fill"] = len(hot) > (1 - _TOLERANCE) * self.capacity
         return ", ".join(

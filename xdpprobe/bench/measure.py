@@ -18,7 +18,7 @@ from xdpprobe.loader import load_object
 # A flow is established, and its inspection over, after so many packets (bpf/config.h).
 _OPENING_PACKETS = 10
 # Of the table, at most: where new flows shall find room; and where flows shall stay.
-_LOAD, _STAY = 0.375, 0.4
+_LOAD, _STAY = 0.375, 0.5
 _FILLS = 6  # a full table's entries are mostly those of a flood (FLOW_CROWDED) after so many
 _CAPACITY_MIN = 16384  # below, sets that are full by chance would push out flows that a row needs
 _ROUNDS_MIN = 3
