@@ -243,7 +243,7 @@ def frames(found: Data) -> Iterator[str]:
     yield f"\n## Packets a second\n\n{words}\n![frames a second](performance-frames.svg)\n\n"
     rows = {(row["variant"], row["cpus"]): row["frames_a_second"] for row in found["rows"]}
     cpus = sorted({count for _, count in rows})
-    head = ["on the receiver's interface", *(f"10^6 a second, {count} CPU" for count in cpus)]
+    head = ["on the receiver's interface", *(f"10^6 a second, {_cpus(count)}" for count in cpus)]
     head += [f"ns, over {NONE}", f"ns, over {EMPTY}"]
     if len(cpus) > 1:
         head.append("CPUs scale by")
@@ -258,6 +258,10 @@ def frames(found: Data) -> Iterator[str]:
     missed = ", ".join(f"{100 * share:.1f} %" for share in found["reader_missed"])
     yield f"\ntcpdump missed {missed} of the frames; the probes pushed out or had no room for "
     yield f"{found['evictions']} flows.\n"
+
+
+def _cpus(count: int) -> str:
+    return f"{count} CPU{'s' if count > 1 else ''}"
 
 
 def _more(rows: Mapping[tuple[str, int], Data], name: str, other: str) -> str:
