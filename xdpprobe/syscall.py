@@ -144,7 +144,7 @@ class _LinkInfo(c.Structure):
 class ProgramInfo:
     """What the kernel knows of a program; `instructions` after the verifier.
 
-    verified: instructions that the verifier looked at, every path counted; it gives up at a million.
+    verified: instructions that the verifier looked at, all paths; it gives up at a million.
     """
 
     id: int
