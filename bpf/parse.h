@@ -300,12 +300,21 @@ static __always_inline int parse_ipv6(void *ctx, enum hook hook,
 	return parse_ipv6_extension(c, p, &why) ? REASON_IPV6_CHAIN : why;
 }
 
+/* RFC 768: header and payload; what IP has behind them no receiver takes for
+ * payload. 0 (RFC 2675: longer than the field can say): as far as IP goes. */
+static __always_inline __u32 udp_length(const struct udphdr *udp)
+{
+	__u32 length = bpf_ntohs(udp->len);
+
+	return length && length < sizeof(*udp) ? sizeof(*udp) : length;
+}
+
 /* Ports, and where the payload starts; of others than TCP, UDP, SCTP and the
  * like the payload is all that follows IP. */
 static __always_inline int parse_transport(struct cursor *c, struct packet *p,
 					   __u32 frame_length)
 {
-	__u32 header = 0;
+	__u32 header = 0, datagram = 0;
 
 	if (p->l4 == IPPROTO_TCP) {
 		struct tcphdr *tcp = c->at;
@@ -325,6 +334,8 @@ static __always_inline int parse_transport(struct cursor *c, struct packet *p,
 		if ((void *)(udp + 1) > c->end)
 			return REASON_TRUNCATED;
 		header = sizeof(*udp);
+		if (p->l4 == IPPROTO_UDP)
+			datagram = udp_length(udp);
 		p->source_port = udp->source;
 		p->destination_port = udp->dest;
 	} else if (p->l4 == IPPROTO_SCTP || p->l4 == IPPROTO_DCCP) {
@@ -341,6 +352,8 @@ static __always_inline int parse_transport(struct cursor *c, struct packet *p,
 		return REASON_TRUNCATED;
 	if (header > p->payload_length)
 		return REASON_MALFORMED;
+	if (datagram && datagram < p->payload_length)
+		p->payload_length = datagram;
 	p->payload_length -= header;
 	return PARSED;
 }

@@ -9,7 +9,7 @@ import pytest
 from tests import hellos, messages
 from tests.bpf.plane import Flow, Plane
 from tests.effort import examples
-from tests.packets import ACK, FIN, PSH, RST, SYN, UDP, Conversation
+from tests.packets import ACK, FIN, PSH, RST, SYN, UDP, Conversation, Endpoint, ethernet, ipv4, udp
 from tests.reference.client_hello import parse_client_hello
 from tests.reference.dns import parse_message
 from tests.reference.http import parse_request
@@ -153,6 +153,18 @@ def test_names_asked_for(plane: Plane, port: int, kind: str) -> None:
     plane.send(talk.udp(DNS))
     flow = found(plane, talk, UDP)
     assert (flow.name, flow.protocol) == (FOUND, protocol(plane, kind))
+
+
+def test_a_question_behind_the_end_that_udp_declares(plane: Plane) -> None:
+    """A receiver's socket never gets those bytes (RFC 768), so nobody asked for that name."""
+    talk = plane.new_talk(53)
+    for number, declared in enumerate((1, 7, 8, 20, 8 + len(DNS) - 1)):
+        ends = (Endpoint(talk.client.address, 41000 + number), talk.server)
+        plane.send(ethernet(ipv4(udp(DNS, *ends, length=declared), *ends, UDP)))
+    assert [flow.name for flow in plane.flows()] == [None] * 5
+    ends = (Endpoint(talk.client.address, 42000), talk.server)
+    plane.send(ethernet(ipv4(udp(DNS, *ends, length=0), *ends, UDP)))
+    assert [flow.name for flow in plane.flows() if flow.name] == [FOUND]
 
 
 def test_a_name_in_an_answer(plane: Plane) -> None:

@@ -210,9 +210,10 @@ def transport(vlan: int, datagram: Datagram) -> FlowPacket:
     else:
         return packet
     datagram.need(header)
-    return replace(
-        packet, sport=number(rest, 0), dport=number(rest, 2), payload=packet.payload[header:]
-    )
+    payload = packet.payload
+    if protocol == UDP and number(rest, 4):  # 0: as far as IP goes (RFC 2675)
+        payload = payload[: max(number(rest, 4), header)]
+    return replace(packet, sport=number(rest, 0), dport=number(rest, 2), payload=payload[header:])
 
 
 class Fragments:
