@@ -156,11 +156,15 @@ static __always_inline bool tunnel_udp(void *ctx, enum hook hook,
 				       struct cursor *c, struct packet *p)
 {
 	struct udphdr *udp = c->at;
+	__u32 length;
 	__u16 port;
 
 	if ((void *)(udp + 1) > c->end)
 		return false;
 	port = bpf_ntohs(udp->dest);
+	length = udp_length(udp);
+	if (length && length < p->payload_length)
+		p->payload_length = length;
 	c->at = udp + 1;
 	if (port == PORT_GTP_U)
 		return tunnel_gtp(ctx, hook, c, p);
@@ -224,12 +228,23 @@ static __always_inline int parse_inside(void *ctx, enum hook hook,
 	return why == PARSED ? parse_ip(ctx, hook, p, frame_length) : why;
 }
 
+/* What a tunnel carries ends where the tunnel does: behind that is padding. */
+static __always_inline int tunnel_bound(struct packet *p, __u32 end)
+{
+	if (p->offset > end)
+		return REASON_MALFORMED;
+	if (p->payload_length > end - p->offset)
+		p->payload_length = end - p->offset;
+	return PARSED;
+}
+
 /* PARSED, or the reason why not. `frame_length` counts what is not in the
  * linear part, too. */
 static __always_inline int parse_packet(void *ctx, enum hook hook,
 					struct packet *p, __u32 frame_length)
 {
 	struct cursor c;
+	__u32 end;
 	int why;
 
 	p->offset = 0;
@@ -238,8 +253,13 @@ static __always_inline int parse_packet(void *ctx, enum hook hook,
 	why = parse_below_ip(ctx, hook, p, raw_ip);
 	if (why == PARSED)
 		why = parse_ip(ctx, hook, p, frame_length);
-	if (tunnels && why == PARSED && tunnel_enter(ctx, hook, p))
+	end = p->offset;
+	if (tunnels && why == PARSED && tunnel_enter(ctx, hook, p)) {
+		end += p->payload_length;
 		why = parse_inside(ctx, hook, p, frame_length);
+		if (why == PARSED)
+			why = tunnel_bound(p, end);
+	}
 	if (why != PARSED)
 		return why;
 	if (p->later_fragment) {

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests import hellos
+from tests import hellos, messages
 from tests import packets as p
 from tests.bpf.plane import FLOWS, HOOKS, Plane
 from tests.effort import examples
@@ -193,3 +193,26 @@ def test_a_name_in_pieces_inside_a_tunnel(opening: Plane) -> None:
     flow = opening.flow(talk)
     assert flow is not None
     assert flow.name == NAME.decode()
+
+
+def test_a_name_behind_the_tunnels_end(opening: Plane) -> None:
+    """What the outer headers do not count is padding, and no packet of anybody's."""
+    query = messages.dns_query(NAME)
+    server = Endpoint(SERVER.address, 53)
+    packet = p.ipv4(p.udp(query, CLIENT, server), CLIENT, server, p.UDP)
+    head = len(packet) - len(query)  # that may be there without the name
+    ends = (NEAR, Endpoint(FAR.address, VXLAN))
+    overlay = p.vxlan(p.ethernet(packet), 42)
+    shorter = 8 + len(overlay) - len(query)
+    frames = [
+        p.ethernet(p.ipv4(packet, NEAR, FAR, IPIP, total_length=20 + head)),
+        p.ethernet(p.ipv4(packet, NEAR, FAR, IPIP, total_length=20 + 19)),
+        p.ethernet(p.ipv4(p.udp(overlay, *ends, length=shorter), *ends, p.UDP)),
+        p.ethernet(p.ipv4(p.udp(overlay, *ends), *ends, p.UDP, total_length=20 + shorter)),
+    ]
+    before = opening.counters("REASON_")
+    opening.send(*frames)
+    assert [flow.name for flow in opening.flows()] == [None, None]
+    assert opening.counted(before) == {"REASON_MALFORMED": (1, len(frames[1]))}
+    opening.send(p.ethernet(p.ipv4(packet, NEAR, FAR, IPIP)))
+    assert NAME.decode() in [flow.name for flow in opening.flows()]

@@ -5,7 +5,10 @@ RFC 7348 (VXLAN), RFC 8926 (Geneve), 3GPP TS 29.281 (GTP-U), RFC 2784 and 2890 (
 2473 and 4213 (IP in IP). One tunnel is opened; what does not look like one stays a flow.
 """
 
+from dataclasses import replace
+
 from tests.reference.packet import (
+    UDP,
     Datagram,
     FlowPacket,
     Reason,
@@ -34,16 +37,27 @@ def parse_inside(frame: bytes) -> FlowPacket | str:
                     vlan = vlan or inner_vlan
                 else:
                     version = 4 if kind == IPV4 else 6
-                outer = (ipv4 if version == 4 else ipv6)(rest)
+                outer = carried((ipv4 if version == 4 else ipv6)(rest), outer)
         return transport(vlan, outer)
     except Reason as reason:
         return str(reason)
 
 
+def carried(inner: Datagram, outer: Datagram) -> Datagram:
+    """What a tunnel carries ends where the tunnel does, whatever else the frame holds."""
+    end = outer.length
+    if outer.protocol == UDP and len(outer.rest) >= 8 and number(outer.rest, 4):
+        end = min(end, max(number(outer.rest, 4), 8))
+    headers = len(outer.rest) - len(inner.rest)
+    if headers > end:
+        raise Reason("malformed")
+    return replace(inner, length=min(inner.length, end - headers))
+
+
 def opened(outer: Datagram) -> tuple[int, bytes] | None:
     """EtherType and bytes of what a tunnel carries; None where it is none."""
     rest = outer.rest
-    if outer.protocol == 17:
+    if outer.protocol == UDP:
         return datagram(rest) if len(rest) >= 8 else None
     if outer.protocol == 47:
         return gre(rest)
