@@ -119,8 +119,11 @@ static __always_inline int stage_inspect(void *ctx, enum hook hook)
 	} else {
 		spend(f, s->work.direction);
 		result = dns_read(s, &s->payload, 0, s->work.length);
+		/* An announcement, or a question about the root: the next
+		 * message may well ask for a name, and a stronger method than
+		 * its own would keep that name out. */
 		if (result == OUTCOME_NAMELESS)
-			stream_nameless(s);
+			protocol_only(s, s->work.protocol, METHOD_DNS, 0);
 		go_on = result == OUTCOME_NAME;
 	}
 	if (go_on) {

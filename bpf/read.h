@@ -45,7 +45,7 @@ static __always_inline bool name_take(struct scratch *s, const void *from,
 
 /* The protocol is known, a name is not (or not yet). */
 static __always_inline void protocol_only(struct scratch *s, __u16 protocol,
-					  __u8 final)
+					  __u8 method, __u8 final)
 {
 	struct flow_hot *f = flow_at(s->work.index);
 
@@ -53,7 +53,7 @@ static __always_inline void protocol_only(struct scratch *s, __u16 protocol,
 		return;
 	s->verdict = (struct verdict){
 		.protocol = protocol,
-		.protocol_method = METHOD_PATTERN,
+		.protocol_method = method,
 		.confidence = 100,
 		.final = final,
 	};
@@ -139,13 +139,15 @@ static __always_inline __u16 answer_read(const struct bytes *m, __u32 end)
  * the server's end of an SSH or HTTP connection may come first. */
 static __always_inline void stream_nameless(struct scratch *s)
 {
-	protocol_only(s, s->work.protocol, s->work.protocol != PROTOCOL_HTTP);
+	protocol_only(s, s->work.protocol, METHOD_PATTERN,
+		      s->work.protocol != PROTOCOL_HTTP);
 }
 
 static __always_inline void stream_answer(struct scratch *s, __u16 protocol)
 {
 	if (protocol)
-		protocol_only(s, protocol, protocol == PROTOCOL_SSH);
+		protocol_only(s, protocol, METHOD_PATTERN,
+			      protocol == PROTOCOL_SSH);
 }
 
 #endif /* XDPPROBE_READ_H */

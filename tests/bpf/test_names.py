@@ -155,6 +155,18 @@ def test_names_asked_for(plane: Plane, port: int, kind: str) -> None:
     assert (flow.name, flow.protocol) == (FOUND, protocol(plane, kind))
 
 
+@pytest.mark.parametrize("port", [53, 5353])
+def test_a_name_after_messages_without_one(plane: Plane, port: int) -> None:
+    """An announcement and a question about the root say which protocol it is, but no name yet."""
+    talk = plane.new_talk(port)
+    announcement = DNS[:2] + b"\x84\x00" + bytes(4) + DNS[8:12]
+    plane.send(talk.udp(announcement, from_client=False), talk.udp(messages.dns_query(b"")))
+    kind = "DNS" if port == 53 else "MDNS"
+    assert found(plane, talk, UDP).protocol == protocol(plane, kind)
+    plane.send(talk.udp(DNS))
+    assert found(plane, talk, UDP).name == FOUND
+
+
 def test_a_question_behind_the_end_that_udp_declares(plane: Plane) -> None:
     """A receiver's socket never gets those bytes (RFC 768), so nobody asked for that name."""
     talk = plane.new_talk(53)
