@@ -84,14 +84,14 @@ static __always_inline enum outcome dns_read(struct scratch *s, struct bytes *m,
 static __always_inline enum outcome dns_stream(struct scratch *s,
 					       struct bytes *m, __u32 end)
 {
+	__u32 stop = 2 + be16_at(m, 0);
 	enum outcome result;
 
 	if (!dns_protocol(&s->work))
 		return OUTCOME_OTHER;
-	result = dns_read(s, m, 2, end);
+	result = dns_read(s, m, 2, end < stop ? end : stop);
 	if (result == OUTCOME_OTHER &&
-	    (end < 2 + DNS_HEADER ||
-	     (end < 2 + be16_at(m, 0) && dns_header(m, 2, end))))
+	    (end < 2 + DNS_HEADER || (end < stop && dns_header(m, 2, end))))
 		return OUTCOME_MORE;
 	return result;
 }

@@ -192,6 +192,14 @@ def test_a_name_asked_for_over_tcp(plane: Plane) -> None:
     assert (flow.name, flow.protocol) == (FOUND, protocol(plane, "DNS"))
 
 
+@pytest.mark.parametrize("declared", [0, 12, len(DNS) - 1])
+def test_a_question_behind_the_end_of_its_message(plane: Plane, declared: int) -> None:
+    """Over TCP a length comes first, and what stands behind that is another message."""
+    talk = plane.new_talk(53)
+    plane.send(*talk.handshake(), *talk.segments(declared.to_bytes(2, "big") + DNS))
+    assert found(plane, talk).name is None
+
+
 def test_damaged_questions_give_the_name_that_is_there_or_none(plane: Plane) -> None:
     source = random.Random(6)
     for _ in examples(500):
