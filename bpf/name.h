@@ -41,9 +41,11 @@ __noinline int name_lower(struct scratch *s)
 	if (i == NAME_MAX_LEN) /* longer than a name can be */
 		return 0;
 	opaque(i);
-	if (stop == ']' && i < NAME_MAX_LEN && s->name[i] == ']')
-		i++;
-	return i;
+	if (stop != ']')
+		return i;
+	if (i >= NAME_MAX_LEN || s->name[i] != ']')
+		return 0;
+	return i + 1;
 }
 
 const __u8 blank[NAME_MAX_LEN + 1] = {};

@@ -126,6 +126,14 @@ def test_a_host_longer_than_a_name_can_be(plane: Plane, length: int) -> None:
     assert plane.counted(before)["LOSS_NAME_CHARS"][0] == 1
 
 
+@pytest.mark.parametrize("host", [b"[2001:db8::1", b"[2001:db8: :1]", b"["])
+def test_a_bracket_that_is_not_closed(plane: Plane, host: bytes) -> None:
+    talk = plane.new_talk(80)
+    plane.send(*talk.handshake(), *talk.segments(REQUEST(host)))
+    flow = found(plane, talk)
+    assert (flow.name, flow.protocol) == (None, protocol(plane, "HTTP"))
+
+
 @pytest.mark.parametrize(
     ("sent", "kept"),
     [
