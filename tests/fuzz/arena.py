@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A data plane under fire: sends a batch, and says which invariant it broke."""
 
+import ctypes
+from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -12,10 +14,12 @@ from tests.fuzz.mutate import TAME
 from tests.fuzz.seeds import MARK
 from tests.fuzz.trim import Trimmers
 from tests.packets import Conversation
-from xdpprobe import catalogue
+from xdpprobe import catalogue, syscall
+from xdpprobe.libbpf import check, library
 from xdpprobe.loader import load_object
 from xdpprobe.settings import PRIVACY
 
+RETIRED = "retired"
 ENTRIES = {"xdp": "xdp_entry", "tc": "tc_ingress"}
 PASSED = {"xdp": 2, "tc": 0xFFFFFFFF}
 SHORTEST = {"xdp": 14, "tc": 34}
@@ -60,6 +64,8 @@ class Arena:
         self._names = loaded.array("names", writable=True)
         self._retired = loaded.array("retired")
         enums = loaded.abi.enums
+        self._protocols = enums["protocol"]
+        self._blank: tuple[Array, Array] | None = None
         self._methods = max(enums["method"].values())
         self._tunnels = max(enums["tunnel"].values())
         labels = np.zeros(8192, bool)
@@ -92,6 +98,77 @@ class Arena:
         for table in (self._hot, self._cold, self._names):
             table.view(np.uint8)[:] = 0
 
+    def pass_on(self, batch: Batch) -> list[str]:
+        """Sends a batch; what is wrong with the packets themselves."""
+        return self._packets(batch, self._runner.run(batch))
+
+    def forget_hellos(self) -> None:
+        """Empties the slots of unfinished hellos."""
+        slots = self._loaded.map_fd("hello_slots")
+        if self._blank is None:
+            info = syscall.map_info(slots)
+            keys = np.arange(info.max_entries, dtype="<u4")
+            self._blank = keys, np.zeros((info.max_entries, info.value_size), np.uint8)
+        keys, values = self._blank
+        count = ctypes.c_uint32(len(keys))
+        update = library().bpf_map_update_batch
+        where = [ctypes.c_void_p(array.ctypes.data) for array in (keys, values)]
+        check(update(slots, *where, ctypes.byref(count), None), "cannot empty the hello slots")
+
+    def forget_fragments(self) -> None:
+        """Empties the memory of first fragments."""
+        fragments = self._loaded.map_fd("fragments")
+        size = syscall.map_info(fragments).key_size
+        key = ctypes.create_string_buffer(size)
+        while library().bpf_map_get_next_key(fragments, None, key) == 0:
+            syscall.delete(fragments, key.raw)
+
+    def account(self, batch: Batch) -> tuple[Counter[tuple[object, str]], list[str]]:
+        """Sends a batch to an empty table: who sent what, or for which reason it is in no flow;
+        and what is wrong with the packets themselves."""
+        self.clear()
+        before = self._totals()
+        problems = self.pass_on(batch)
+        account: Counter[tuple[object, str]] = Counter()
+        for name, total in self._totals().items():
+            if name.startswith("REASON_") or name == RETIRED:
+                account[name, "packets"] += int(total[0] - before[name][0])
+                account[name, "bytes"] += int(total[1] - before[name][1])
+        for index in np.flatnonzero(self._hot["tag"]).tolist():
+            hot, cold = self._hot[index], self._cold[index]
+            key = self._key(cold)
+            for side, end in enumerate(self._ends(cold)):
+                for what in ("packets", "bytes"):
+                    account[(key, end), what] += int(hot[what][side])
+        return account, problems
+
+    def names(self) -> dict[object, tuple[str | None, str]]:
+        """Flow (as FlowPacket.key) -> (name, protocol as enum protocol calls it)."""
+        words = {v: k.removeprefix("PROTOCOL_") for k, v in self._protocols.items()}
+        kept = self._names[self._names["hash"] != 0]
+        texts = {
+            int(entry["hash"]): entry["text"].tobytes()[: int(entry["length"])].decode("latin-1")
+            for entry in kept
+        }
+        found: dict[object, tuple[str | None, str]] = {}
+        for index in np.flatnonzero(self._hot["tag"]).tolist():
+            protocol = words.get(int(self._hot["protocol"][index]), "OTHER")
+            cold = self._cold[index]
+            found[self._key(cold)] = texts.get(int(cold["name"])), protocol
+        return found
+
+    @staticmethod
+    def _ends(cold: Array) -> list[tuple[bytes, int]]:
+        addresses, ports = cold["address"].tobytes(), cold["port"].tobytes()
+        return [
+            (addresses[16 * i : 16 * i + 16], int.from_bytes(ports[2 * i : 2 * i + 2], "big"))
+            for i in (0, 1)
+        ]
+
+    def _key(self, cold: Array) -> object:
+        low, high = sorted(self._ends(cold))
+        return int(cold["vlan"]), int(cold["l4"]), low, high
+
     def check(self, batch: Batch) -> list[str]:
         """Sends a batch to an empty table; what is wrong, in a line each."""
         self.clear()
@@ -113,7 +190,7 @@ class Arena:
         port = self._tables.per_cpu("ports", self.settings.get("slot", 0))
         found["port"] = np.array([int(port[field].sum()) for field in ("packets", "bytes")])
         retired = [int(self._retired[field].sum()) for field in ("packets", "bytes")]
-        found["retired"] = np.array(retired)
+        found[RETIRED] = np.array(retired)
         return found
 
     def _packets(self, batch: Batch, answer: Answer) -> list[str]:
@@ -146,7 +223,7 @@ class Arena:
         problems = []
         if (gains["port"] != sent).any():
             problems.append(f"interface counted {gains['port']}, sent were {sent}")
-        counted = flows + gains["retired"] + elsewhere
+        counted = flows + gains[RETIRED] + elsewhere
         if (counted != sent).any():
             problems.append(f"flows, retired and reasons count {counted}, sent were {sent}")
         for name, (packets, _) in gains.items():

@@ -76,8 +76,9 @@ def handshake_message(stream: bytes) -> bytes:
     while at < len(stream) and len(message) < wanted:
         if stream[at] != RECORD_HANDSHAKE:
             raise ValueError("not a handshake record")
-        # RFC 8446, 5.1: the version is for old peers' sake; its first byte has always been 3.
-        if stream[at + 1 : at + 2] not in (b"", b"\x03"):
+        # RFC 8446, 5.1: the version is for old peers' sake; its first byte has always been 3. Of
+        # the first record so is the second one no more than 4: else it is something else.
+        if stream[at + 1 : at + 2] not in (b"", b"\x03") or (at == 0 and stream[2:3] > b"\x04"):
             raise ValueError("not a TLS record")
         if at + RECORD_HEADER > len(stream):
             break

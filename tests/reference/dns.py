@@ -9,6 +9,8 @@ HEADER = 12
 MAX_LABEL = 63
 MAX_WIRE_NAME = 255
 RESPONSE = 0x8000
+# This project's own bounds: what has more is more likely something else on these ports.
+MAX_QUESTIONS, MAX_RECORDS = 16, 512
 OPCODES = range(7)  # RFC 8490 has the highest; 3 was never assigned, and does no harm
 
 
@@ -29,6 +31,8 @@ def parse_message(message: bytes) -> Message | None:
     flags, questions = _number(message, 2), _number(message, 4)
     if flags >> 11 & 0xF not in OPCODES or questions == 0:
         raise ValueError("no question")
+    if questions > MAX_QUESTIONS or max(_number(message, at) for at in (6, 8, 10)) > MAX_RECORDS:
+        raise ValueError("more questions or records than a message has")
     labels, at = [], HEADER
     while True:
         if at >= len(message):

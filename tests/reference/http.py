@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host of an HTTP/1 request. Source: RFC 9112 sections 2.2, 3 and 5; RFC 9110 section 7.2."""
 
+import re
 from dataclasses import dataclass
 
 from tests.reference.names import server_name
@@ -49,8 +50,8 @@ def parse_request(stream: bytes) -> Request | None:
         if len(stream) > MAX_TARGET:
             raise ValueError("a request line without an end")
         return None
-    version = line.rstrip(b"\r").rpartition(b" ")[2]
-    if len(version) != 8 or not version.startswith(b"HTTP/1.") or not version[7:].isdigit():
+    target, _, version = line.rstrip(b"\r")[len(method) + 1 :].rpartition(b" ")
+    if not target or len(version) != 8 or not version.startswith(b"HTTP/1.") or not version[7:].isdigit():
         raise ValueError("not a request line of HTTP/1")
     while True:
         line, found, rest = rest.partition(b"\n")
@@ -74,7 +75,9 @@ def _method(stream: bytes) -> bytes | None:
 
 
 def host_of(value: bytes) -> str | None:
-    """The name or address in `host[:port]`; an IPv6 address keeps its brackets."""
+    """The name or address in `host[:port]`; an IPv6 address keeps its brackets. It ends where a
+    blank or a control character, which no host has, ends it."""
+    value = re.split(rb"[\x00-\x20]", value, maxsplit=1)[0]
     if value.startswith(b"["):
         address, closed, _ = value.partition(b"]")
         return server_name(address + closed) if closed else None

@@ -169,6 +169,9 @@ def ipv6(rest: bytes) -> Datagram:
         if datagram.protocol not in EXTENSION_HEADERS or later:
             return datagram
         datagram = extension_header(datagram)
+    # One header too many, unless it makes this a later fragment: behind it stand no headers.
+    if datagram.fragment is not None and datagram.fragment[1] > 0:
+        return datagram
     raise Reason("ipv6_chain")
 
 
