@@ -29,6 +29,11 @@ wheel: setup ## Build dist/xdpprobe-*.whl, which needs no compiler where it is i
 test: setup ## Lint, types and all tests (root, or some are left out and named)
 	@tools/test.sh
 
+.PHONY: fuzz
+fuzz: setup ## Damaged packets, flows and files (root): MINUTES=10, SEED=n, CORPUS=DIR, JSON=FILE
+	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) \
+		$(if $(CORPUS),--corpus $(CORPUS)) $(if $(JSON),--json $(JSON))
+
 .PHONY: vm-test
 vm-test: setup ## Other kernels, in guests (root; 20 minutes): KERNEL=6.12, SUITE=bpf
 	@vm-test/setup.sh

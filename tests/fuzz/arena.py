@@ -4,6 +4,7 @@
 import ctypes
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from types import TracebackType
 from typing import Self
 
@@ -30,14 +31,21 @@ AWAY_MOST = 15  # that a home's two counts can say
 Settings = Mapping[str, int]  # constants of bpf/config.h, and `flows`
 
 
+@cache
+def _known() -> catalogue.Catalogue:
+    """The shipped signatures, read once."""
+    return catalogue.load()
+
+
 class Arena:
     """One hook of an instance of its own, never attached; a context manager."""
 
     def __init__(self, hook: str, settings: Settings) -> None:
         self.hook, self.settings = hook, dict(settings)
+        self.reached: set[str] = set()  # counters that some batch has moved
         constants = {name: value for name, value in settings.items() if name != "flows"}
         self._small = settings.get("flows", 16384) < 4096
-        known = catalogue.load()
+        known = _known()
         self._loaded = load_object(
             constants,
             flows=settings.get("flows", 16384),
@@ -59,7 +67,7 @@ class Arena:
         programs = self._trimmers.programs if self._trimmers else {0: program}
         self._runner = Runner(self.hook, programs)
         self._tables = loaded.tables()
-        self._hot = loaded.array("flow_hot", writable=True)
+        self.hot = loaded.array("flow_hot", writable=True)
         self._cold = loaded.array("flow_cold", writable=True)
         self._names = loaded.array("names", writable=True)
         self._retired = loaded.array("retired")
@@ -95,7 +103,7 @@ class Arena:
 
     def clear(self) -> None:
         """Forgets all flows and names."""
-        for table in (self._hot, self._cold, self._names):
+        for table in (self.hot, self._cold, self._names):
             table.view(np.uint8)[:] = 0
 
     def pass_on(self, batch: Batch) -> list[str]:
@@ -134,8 +142,8 @@ class Arena:
             if name.startswith("REASON_") or name == RETIRED:
                 account[name, "packets"] += int(total[0] - before[name][0])
                 account[name, "bytes"] += int(total[1] - before[name][1])
-        for index in np.flatnonzero(self._hot["tag"]).tolist():
-            hot, cold = self._hot[index], self._cold[index]
+        for index in np.flatnonzero(self.hot["tag"]).tolist():
+            hot, cold = self.hot[index], self._cold[index]
             key = self._key(cold)
             for side, end in enumerate(self._ends(cold)):
                 for what in ("packets", "bytes"):
@@ -151,8 +159,8 @@ class Arena:
             for entry in kept
         }
         found: dict[object, tuple[str | None, str]] = {}
-        for index in np.flatnonzero(self._hot["tag"]).tolist():
-            protocol = words.get(int(self._hot["protocol"][index]), "OTHER")
+        for index in np.flatnonzero(self.hot["tag"]).tolist():
+            protocol = words.get(int(self.hot["protocol"][index]), "OTHER")
             cold = self._cold[index]
             found[self._key(cold)] = texts.get(int(cold["name"])), protocol
         return found
@@ -176,10 +184,11 @@ class Arena:
         answer = self._runner.run(batch)
         after = self._totals()
         gains = {name: after[name] - before[name] for name in after}
+        self.reached |= {name for name, gain in gains.items() if gain[0]}
         return [
             *self._packets(batch, answer),
             *self._sums(batch, gains),
-            *self._entries(batch),
+            *self.entries(batch),
             *self._kept_names(evicted=bool(gains["LOSS_NAME_EVICTED"][0])),
             *self._canaries(),
         ]
@@ -214,7 +223,7 @@ class Arena:
     def _sums(self, batch: Batch, gains: Mapping[str, Array]) -> list[str]:
         """Each packet and byte is counted once, and no counter ran away."""
         sent = np.array([len(batch), batch.octets])
-        flows = np.array([int(self._hot[field].sum()) for field in ("packets", "bytes")])
+        flows = np.array([int(self.hot[field].sum()) for field in ("packets", "bytes")])
         elsewhere = sum(
             gain
             for name, gain in gains.items()
@@ -232,10 +241,10 @@ class Arena:
                 problems.append(f"{name} gained {packets} in {len(batch)} packets")
         return problems
 
-    def _entries(self, batch: Batch) -> list[str]:
+    def entries(self, batch: Batch) -> list[str]:
         """Every entry says something that can be."""
-        live = self._hot["tag"] != 0
-        hot, cold = self._hot[live], self._cold[live]
+        live = self.hot["tag"] != 0
+        hot, cold = self.hot[live], self._cold[live]
         total = hot["packets"].sum(axis=1)
         octets = hot["bytes"].sum(axis=1)
         reversed_ends = self._reversed(cold)
@@ -281,15 +290,15 @@ class Arena:
     def _homes(self, live: Array) -> list[str]:
         """A home's `away` counts the flows that live elsewhere."""
         index = np.flatnonzero(live)
-        tag = self._hot["tag"][index]
+        tag = self.hot["tag"][index]
         home = (tag & np.uint64(len(live) // 8 - 1)).astype(np.int64)
         place = home * 8 + (tag >> np.uint64(61)).astype(np.int64)
         near = (index // 8 == home) & (index != place)
         wanted = np.bincount(place[near], minlength=len(live))
         wanted += 16 * np.bincount(place[index // 8 != home], minlength=len(live))
-        bad = np.flatnonzero(self._hot["away"] != wanted)
+        bad = np.flatnonzero(self.hot["away"] != wanted)
         return [
-            f"away of entry {entry}: {self._hot['away'][entry]}, not {wanted[entry]}"
+            f"away of entry {entry}: {self.hot['away'][entry]}, not {wanted[entry]}"
             for entry in bad[:1]
         ]
 
@@ -302,14 +311,14 @@ class Arena:
         printable = (text > 0x20) & (text < 0x7F) & ~((text >= 65) & (text <= 90))
         bad = (length == 0) | (np.where(inside, ~printable, text != 0)).any(axis=1)
         problems = [f"name {kept[bad][0]}"] if bad.any() else []
-        flows = self._cold["name"][self._hot["tag"] != 0]
+        flows = self._cold["name"][self.hot["tag"] != 0]
         if not evicted and not np.isin(flows[flows != 0], kept["hash"]).all():
             problems.append("a flow has a name that the table has not")
         return problems
 
     def _canaries(self) -> list[str]:
         """The canary's name is where it was sent, and nowhere else."""
-        live = self._hot["tag"] != 0
+        live = self.hot["tag"] != 0
         cold = self._cold[live]
         first = cold["address"][:, :, 12].astype(np.int64) << 8 | cold["address"][:, :, 13]
         tame = (first == TAME).any(axis=1)

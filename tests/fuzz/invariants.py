@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Part one: millions of mutated packets, and what must hold whatever is sent (see Arena.check)."""
 
+import itertools
 import random
 import time
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -34,13 +34,11 @@ CHOICES: dict[str, list[int]] = {
 }
 
 
-def rounds(source: random.Random) -> Iterator[tuple[str, Settings, bool]]:
-    """(hook, settings, without link headers), for ever: XDP and tc by turns."""
-    while True:
-        for hook in ("xdp", "tc"):
-            settings = {name: source.choice(values) for name, values in CHOICES.items()}
-            raw = hook == "xdp" and source.random() < 0.15
-            yield hook, {**settings, "raw_ip": 1} if raw else settings, raw
+def setting_of(source: random.Random) -> tuple[Settings, bool]:
+    """An instance's settings, its hash key among them, and whether it takes no link headers."""
+    chosen = {name: source.choice(values) for name, values in CHOICES.items()}
+    keys = {f"seed_{i}": source.getrandbits(64) for i in (0, 1)}
+    return {**chosen, **keys}, source.random() < 0.15
 
 
 class Attack:
@@ -107,21 +105,29 @@ def finding(arena: Arena, batch: Batch, problems: list[str]) -> Case:
 
 
 def fuzz(tally: Tally, groups: list[Group], seed: int, seconds: float) -> None:
-    """Goes on for so long; findings go to the tally."""
-    source = random.Random(seed)
+    """Goes on for so long, XDP and tc by turns; findings go to the tally."""
     end = time.monotonic() + seconds
-    for hook, settings, raw in rounds(source):
+    for number in itertools.count():
         if time.monotonic() >= end or tally.full:
             return
-        with Arena(hook, settings) as arena:
+        # A round's packets depend on the seed and its number alone, not on how fast others were.
+        source = random.Random(f"{seed} {number}")
+        hook = ("xdp", "tc")[number % 2]
+        settings, raw = setting_of(source)
+        raw = raw and hook == "xdp"
+        with Arena(hook, {**settings, "raw_ip": int(raw)}) as arena:
             attack = Attack(arena, groups, raw, source)
             stop = min(end, time.monotonic() + ROUND_SECONDS)
             while time.monotonic() < stop and not tally.full:
-                batch = attack.draw()
-                problems = arena.check(batch)
-                tally.done += len(batch)
-                if problems:
-                    tally.found(finding(arena, batch, problems))
+                strike(arena, attack.draw(), tally)
+
+
+def strike(arena: Arena, batch: Batch, tally: Tally) -> None:
+    """Sends one batch, and keeps what is found."""
+    problems = arena.check(batch)
+    tally.done += len(batch)
+    if problems:
+        tally.found(finding(arena, batch, problems))
 
 
 def replay(case: Case) -> list[str]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Part three: flows of several packets; the name must be the one that the reference finds."""
 
+import itertools
 import random
 import time
 from collections.abc import Sequence
@@ -82,19 +83,16 @@ def volley(arena: Arena, flows: Sequence[list[bytes]], tally: Tally) -> None:
 
 
 def fuzz(tally: Tally, seed: int, seconds: float) -> None:
-    """Goes on for so long; findings go to the tally."""
-    talks = Talks(random.Random(seed))
+    """Goes on for so long, XDP and tc by turns; findings go to the tally."""
     end = time.monotonic() + seconds
-    while True:
-        for hook in ("xdp", "tc"):
-            with Arena(hook, SETTINGS) as arena:
-                stop = min(end, time.monotonic() + ROUND_SECONDS)
-                while time.monotonic() < stop:
-                    volley(arena, [talks.draw() for _ in range(FLOWS)], tally)
-                    if tally.full:
-                        return
-            if time.monotonic() >= end:
-                return
+    for number in itertools.count():
+        if time.monotonic() >= end or tally.full:
+            return
+        talks = Talks(random.Random(f"{seed} {number}"))
+        with Arena(("xdp", "tc")[number % 2], SETTINGS) as arena:
+            stop = min(end, time.monotonic() + ROUND_SECONDS)
+            while time.monotonic() < stop and not tally.full:
+                volley(arena, [talks.draw() for _ in range(FLOWS)], tally)
 
 
 def replay(case: Case) -> list[str]:

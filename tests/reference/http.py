@@ -51,7 +51,7 @@ def parse_request(stream: bytes) -> Request | None:
             raise ValueError("a request line without an end")
         return None
     target, _, version = line.rstrip(b"\r")[len(method) + 1 :].rpartition(b" ")
-    if not target or len(version) != 8 or not version.startswith(b"HTTP/1.") or not version[7:].isdigit():
+    if not target or not re.fullmatch(rb"HTTP/1\.[0-9]", version):
         raise ValueError("not a request line of HTTP/1")
     while True:
         line, found, rest = rest.partition(b"\n")
