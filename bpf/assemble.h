@@ -76,17 +76,9 @@ static __always_inline struct hello_slot *stream_slot(struct scratch *s,
 	return h;
 }
 
-/* Could reading say more than it did? What is known of how much is missing tells
- * of TLS; a field of HTTP is complete with its line. */
-static __always_inline bool stream_due(const struct hello_slot *h)
-{
-	if (h->contiguous >= h->due)
-		return true;
-	return byte_at(&h->data, 0) != TLS_HANDSHAKE &&
-	       byte_at(&h->data, h->contiguous - 1) == '\n';
-}
-
-/* Read what there is of the stream, if that may say more than before. */
+/* Read what there is of the stream, if that may say more than before. How much
+ * is missing at least is known of TLS; of others each byte may be the last one
+ * that was missing, and HELLO_WORK_MAX is the limit. */
 static __always_inline enum outcome
 stream_again(struct scratch *s, struct hello_slot *h, __u16 *answer)
 {
@@ -94,15 +86,13 @@ stream_again(struct scratch *s, struct hello_slot *h, __u16 *answer)
 	enum outcome result;
 
 	*answer = PROTOCOL_UNKNOWN;
-	if (!stream_due(h))
+	if (h->contiguous < h->due)
 		return OUTCOME_MORE;
 	result = stream_read(s, &h->data, h->contiguous, &at);
 	if (result == OUTCOME_OTHER)
 		*answer = answer_read(&h->data, h->contiguous);
 	h->work += WORK_READ + h->contiguous / STREAM_BLOCK + at.records;
-	h->due = h->contiguous + at.missing;
-	if (!at.missing)
-		h->due += h->contiguous / 16 + 1;
+	h->due = h->contiguous + (at.missing ? at.missing : 1);
 	return result;
 }
 

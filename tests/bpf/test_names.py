@@ -200,6 +200,24 @@ def test_a_name_asked_for_over_tcp(plane: Plane) -> None:
     assert (flow.name, flow.protocol) == (FOUND, protocol(plane, "DNS"))
 
 
+@pytest.mark.parametrize(
+    ("port", "stream", "last"),
+    [
+        (53, len(DNS).to_bytes(2, "big") + DNS, 1),
+        (80, REQUEST(NAME, before=[b"X: " + b"y" * 2000], body=b"body"), 8),
+    ],
+    ids=["DNS", "HTTP"],
+)
+def test_a_name_that_a_short_last_segment_completes(
+    plane: Plane, port: int, stream: bytes, last: int
+) -> None:
+    """A message that ends is not read in vain: nothing comes behind that would be longer."""
+    talk = plane.new_talk(port)
+    pieces = [(0, stream[:20]), (20, stream[20:-last]), (len(stream) - last, stream[-last:])]
+    plane.send(*talk.handshake(), *[talk.tcp(data, seq=1 + at) for at, data in pieces])
+    assert found(plane, talk).name == FOUND
+
+
 @pytest.mark.parametrize("declared", [0, 12, len(DNS) - 1])
 def test_a_question_behind_the_end_of_its_message(plane: Plane, declared: int) -> None:
     """Over TCP a length comes first, and what stands behind that is another message."""
