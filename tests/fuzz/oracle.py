@@ -19,20 +19,20 @@ EXTENSIONS_MAX = 256
 LINES_MAX = 256
 STEP = 512  # bytes that the search for a line's end takes at a time, and counts as a line
 BLANKS_MAX = 16  # before a Host
-SEGMENTS_MAX = 200  # then a hello has cost what it may
+WORK_MAX = 1 << 14  # that reading a stream again and again may cost, in units of 64 bytes,
+READ = 8  # of which each time costs so many more
 DNS_PORTS = {53: "DNS", 5353: "MDNS", 5355: "LLMNR"}
-
-EXACT, LENIENT, EXCUSED = "exact", "lenient", "excused"
 
 
 @dataclass
 class Expected:
-    """certainty EXACT: just this name. LENIENT: this name, or one that stands in the bytes, for the
-    reference refuses what need not be refused. EXCUSED: this name or none, beyond some limit."""
+    """Just this name; or none, where `excused`: beyond some limit; or none or one that stands in
+    the bytes, where `lenient`: the reference refuses what need not be refused."""
 
     name: str | None = None
     protocol: str | None = None  # where it is certain
-    certainty: str = EXACT
+    excused: bool = False
+    lenient: bool = False
 
 
 @dataclass
@@ -41,6 +41,7 @@ class _Direction:
     sent: bytes = b""
     wasted: int = 0
     segments: int = 0
+    work: int = 0
     done: bool = False
 
 
@@ -78,23 +79,18 @@ class FlowOracle:
         """May the data plane say so?"""
         if name == self.expected.name:
             return True
-        if self.expected.certainty == EXCUSED and name is None:
-            return True
-        if self.expected.certainty != LENIENT:
-            return False
-        return name is None or any(
+        if name is None:
+            return self.expected.excused or self.expected.lenient
+        return self.expected.lenient and any(
             name.encode("latin-1") in text.lower()
             for side in self._sides.values()
             for text in (side.sent, side.stream.prefix(), without_records(side.stream.prefix()))
         )
 
-    def _decide(self, name: str | None, protocol: str | None, certainty: str = EXACT) -> None:
-        certainty = EXCUSED if self.expected.certainty == EXCUSED else certainty
-        self.expected = Expected(name, protocol, certainty)
+    def _decide(self, name: str | None, protocol: str | None, lenient: bool = False) -> None:
+        self.expected.name, self.expected.protocol = name, protocol
+        self.expected.lenient = lenient
         self._final = True
-
-    def _excuse(self) -> None:
-        self.expected.certainty = EXCUSED
 
     def _datagram(self, packet: FlowPacket, side: _Direction) -> None:
         if side.segments > self._budget:
@@ -117,10 +113,11 @@ class FlowOracle:
         prefix = side.stream.prefix()
         if not prefix:
             return
-        if side.wasted + 1 >= self._budget or side.segments > SEGMENTS_MAX:
-            self._excuse()
+        side.work += READ + len(prefix) // 64
+        if side.wasted + 1 >= self._budget or side.work > WORK_MAX:
+            self.expected.excused = True
         if len(prefix) > STREAM_MAX:
-            self._excuse()
+            self.expected.excused = True
         known = {packet.sport, packet.dport} & set(DNS_PORTS)
         try:
             found = read_stream(prefix, bool(known))
@@ -131,9 +128,9 @@ class FlowOracle:
             return
         name, protocol = found
         if protocol != "DNS" and beyond_limits(prefix, protocol):
-            self._excuse()
+            self.expected.excused = True
         if protocol == "DNS" or known:
-            self._decide(name, None, EXACT if protocol == "DNS" else LENIENT)
+            self._decide(name, None, lenient=protocol != "DNS")
         else:
             self._decide(name, protocol)
 
@@ -141,12 +138,11 @@ class FlowOracle:
         """No such message, if the stream's start is certain; else it may yet come."""
         side.wasted += 1
         if not side.stream.sure:
-            self.expected.certainty = LENIENT
+            self.expected.lenient = True
             return
         side.done = True
-        begun = prefix[:1] == b"\x16" or _is_request(prefix)
-        if begun and self.expected.certainty == EXACT:
-            self.expected.certainty = LENIENT
+        if prefix[:1] == b"\x16" or _is_request(prefix):
+            self.expected.lenient = True
 
 
 def _is_request(prefix: bytes) -> bool:

@@ -77,7 +77,8 @@ class Talks:
             ]
             value = source.choice((name, name + b":8080", b"[2001:DB8::1]:80", name + b" ", b""))
             field = source.choice((b"Host: ", b"hOST:", b"Host: \t ", b"Host:" + b" " * 20))
-            request = messages.http_request(value, before=before, field=field)
+            body = source.randbytes(source.choice((0, 0, 3, 100)))
+            request = messages.http_request(value, before=before, field=field, body=body)
             return kind, source.choice((request, http_request("www.example.com")))
         labels = name[:200].replace(b"..", b".")
         query = source.choice(
