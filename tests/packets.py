@@ -12,6 +12,7 @@ documentation (RFC 5737, RFC 3849). A header that should be wrong is made so by 
 import ipaddress
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 MAC_CLIENT = bytes.fromhex("020000000001")
@@ -30,6 +31,11 @@ HOP_BY_HOP, ROUTING, FRAGMENT, NO_NEXT, DESTINATION = 0, 43, 44, 59, 60
 FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
 
 
+@lru_cache(4096)
+def _packed(address: str) -> bytes:
+    return ipaddress.ip_address(address).packed
+
+
 class Endpoint(NamedTuple):
     """An address and a port; the port of what has none is 0."""
 
@@ -38,7 +44,7 @@ class Endpoint(NamedTuple):
 
     @property
     def packed(self) -> bytes:
-        return ipaddress.ip_address(self.address).packed
+        return _packed(self.address)
 
     @property
     def mapped(self) -> bytes:

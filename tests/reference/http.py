@@ -50,7 +50,7 @@ def parse_request(stream: bytes) -> Request | None:
         if len(stream) > MAX_TARGET:
             raise ValueError("a request line without an end")
         return None
-    target, _, version = line.rstrip(b"\r")[len(method) + 1 :].rpartition(b" ")
+    target, _, version = line.removesuffix(b"\r")[len(method) + 1 :].rpartition(b" ")
     if not target or not re.fullmatch(rb"HTTP/1\.[0-9]", version):
         raise ValueError("not a request line of HTTP/1")
     while True:
