@@ -49,7 +49,7 @@ def arena(request: pytest.FixtureRequest) -> Iterator[Arena]:
 
 def test_invariants_hold(arena: Arena, tally: Tally) -> None:
     attack = invariants.Attack(arena, own_groups(), False, random.Random(1))
-    for _ in range(12):
+    for _ in range(8):
         invariants.strike(arena, attack.draw(), tally)
     assert findings(tally) == []
     assert REACHED - arena.reached == set()
@@ -68,7 +68,7 @@ def test_packets_go_where_the_reference_says(arena: Arena) -> None:
 def test_names_are_the_references(hook: str, tally: Tally) -> None:
     talks = Talks(random.Random(hook))
     with Arena(hook, names.SETTINGS) as arena:
-        for _ in range(16):
+        for _ in range(10):
             names.volley(arena, [talks.draw() for _ in range(names.FLOWS)], tally)
     assert findings(tally) == []
 

@@ -11,10 +11,12 @@ import os
 import random
 import secrets
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from hypothesis.configuration import set_hypothesis_home_dir
 from rich.console import Console
 
 from tests.fuzz import files, invariants, names, packets
@@ -65,7 +67,9 @@ def main() -> int:
     tallies: list[Tally] = []
     interrupted = False
     try:
-        _run(options, seed, groups, tallies)
+        with tempfile.TemporaryDirectory() as folder:
+            set_hypothesis_home_dir(folder)  # it keeps things, and not in the tree
+            _run(options, seed, groups, tallies)
     except KeyboardInterrupt:
         interrupted = True
     except ProbeError as error:

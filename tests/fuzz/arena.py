@@ -24,9 +24,6 @@ RETIRED = "retired"
 ENTRIES = {"xdp": "xdp_entry", "tc": "tc_ingress"}
 PASSED = {"xdp": 2, "tc": 0xFFFFFFFF}
 SHORTEST = {"xdp": 14, "tc": 34}
-LONGEST = {"xdp": 60_000, "tc": 3_500}
-RECORDED = 60_000  # bytes of a test run's packet that are not headers of the kernel's own
-AWAY_MOST = 15  # that a home's two counts can say
 
 Settings = Mapping[str, int]  # constants of bpf/config.h, and `flows`
 
@@ -80,7 +77,7 @@ class Arena:
         labels[[0, *known.labels]] = True
         self._labels = labels
         self._owner = int(self.settings.get("slot", 0)) * 2 + 1
-        self.linear = self._takes_pieces()
+        self.linear = self.hook == "xdp" and self._takes_pieces()
 
     def __enter__(self) -> Self:
         return self
