@@ -55,6 +55,15 @@ def test_invariants_hold(arena: Arena, tally: Tally) -> None:
     assert REACHED - arena.reached == set()
 
 
+def test_a_seed_repeats_what_is_sent(arena: Arena) -> None:
+    attacks = [invariants.Attack(arena, own_groups(), False, random.Random(7)) for _ in range(2)]
+    for _ in range(2):
+        first, second = (attack.draw(1024) for attack in attacks)
+        assert cases.packets_of(first) == cases.packets_of(second)
+    talks = [Talks(random.Random(7)) for _ in range(2)]
+    assert [talks[0].draw() for _ in range(20)] == [talks[1].draw() for _ in range(20)]
+
+
 def test_packets_go_where_the_reference_says(arena: Arena) -> None:
     numbers = np.random.default_rng(2)
     bed = seedbed(own_groups(), packets.ROOM, numbers)
