@@ -71,7 +71,8 @@ class Machine:
 
     def _command(self, line: str, answer: Path, card: str) -> list[str]:
         run = base64.b64encode(line.encode()).decode()
-        words = f"console=ttyS0 quiet panic=-1 project={PROJECT} run={run}"
+        # Mitigations shield nothing here, and cost an eighth of the time.
+        words = f"console=ttyS0 quiet mitigations=off panic=-1 project={PROJECT} run={run}"
         command = ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", CPU]
         command += ["-smp", str(CPUS), "-m", str(MEMORY_MB), "-display", "none", "-no-reboot"]
         command += ["-kernel", str(self.kernel.image), "-initrd", str(self.initramfs)]

@@ -3,7 +3,7 @@
 # Runs what the kernel's command line names (base64 of a shell line, as run=...) in the project's
 # directory, sends /run/answer to the second serial port, and switches the guest off.
 export PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8
-mount -t tmpfs tmpfs /tmp
+chmod 1777 /tmp # in memory as all that is written; a mount would hide a project below it
 mount -t tmpfs tmpfs /run
 mount -t devpts devpts /dev/pts 2>/dev/null || { mkdir /dev/pts && mount -t devpts devpts /dev/pts; }
 mkdir -p /dev/shm && mount -t tmpfs tmpfs /dev/shm

@@ -23,7 +23,10 @@ import kernels
 import report
 
 HERE = Path(__file__).resolve().parent
-PYTEST = ".venv/bin/python -m pytest -q -p no:cacheprovider -o junit_logging=no --color=no"
+PYTEST = (
+    ".venv/bin/python -m pytest -q -p no:cacheprovider --color=no"
+    " -o junit_logging=no -o junit_family=xunit1"  # which has room for properties of a test
+)
 RUNNING = "running"  # the kernel that needs no guest
 EFFORT = "XDPPROBE_EFFORT=0.1"  # a guest is ten times slower (tests/effort.py)
 
