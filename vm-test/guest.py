@@ -2,6 +2,8 @@
 """One boot: a kernel under QEMU without KVM runs a shell line and gives back one file."""
 
 import base64
+import os
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -14,42 +16,71 @@ MEMORY_MB = 3072
 # x86-64-v2: QEMU's translation of the wider vectors of later ones takes ten times as long.
 CPU = "Nehalem"
 CPUS = 2  # some tests want two to meet
+GRACE = 30.0  # seconds between asking a run to end and ending it
 _ETHERNET = "02:00:00:00:00:{:02x}"
+_children: set[subprocess.Popen[bytes]] = set()
 
 
 @dataclass(frozen=True)
 class Boot:
-    """What came of it. answer: b"" where the guest gave none. seconds: wall time."""
+    """What came of it. answer: b"" where there is none. seconds: wall time.
+
+    code: the line's exit code; None where it is in the answer (guest.sh).
+    """
 
     answer: bytes
     seconds: float
     timed_out: bool
+    code: int | None = None
 
 
 def without(line: str, log: Path, answer: Path, *, seconds: float) -> Boot:
     """Runs `line`, which writes `answer`, on this machine: its kernel needs no guest."""
-    return _run(["bash", "-c", f"exec env {line}"], log, answer, seconds)
+    return _run(["bash", "-c", f"exec env {line}"], log, answer, seconds, guest=False)
 
 
-def _run(command: list[str], log: Path, answer: Path, seconds: float) -> Boot:
+def _run(command: list[str], log: Path, answer: Path, seconds: float, *, guest: bool) -> Boot:
     answer.unlink(missing_ok=True)
     begun = time.monotonic()
     timed_out = False
+    # Whatever ends this process ends the child too; Ctrl-C is told to it by `end_all`.
+    command = ["setpriv", "--pdeathsig", "KILL" if guest else "TERM", *command]
     with log.open("wb") as output:
+        child = subprocess.Popen(
+            command,
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        _children.add(child)
         try:
-            subprocess.run(
-                command,
-                cwd=PROJECT,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=seconds,
-                check=False,
-            )
+            child.wait(seconds)
         except subprocess.TimeoutExpired:
             timed_out = True
+            _end(child)
+        finally:
+            _children.discard(child)
     data = answer.read_bytes() if answer.exists() else b""
-    return Boot(data, time.monotonic() - begun, timed_out)
+    code = None if guest else child.returncode
+    return Boot(data, time.monotonic() - begun, timed_out, code)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Tests have time to remove what they made."""
+    os.killpg(child.pid, signal.SIGINT)
+    try:
+        child.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def end_all() -> None:
+    """Ends whatever is running."""
+    for child in list(_children):
+        _end(child)
 
 
 @dataclass(frozen=True)
@@ -67,7 +98,8 @@ class Machine:
 
         card: a QEMU network device; two of it, wired to each other.
         """
-        return _run(self._command(line, answer, card), log, answer, seconds)
+        command = self._command(line, answer, card)
+        return _run(command, log, answer, seconds, guest=True)
 
     def _command(self, line: str, answer: Path, card: str) -> list[str]:
         run = base64.b64encode(line.encode()).decode()

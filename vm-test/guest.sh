@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Runs what the kernel's command line names (base64 of a shell line, as run=...) in the project's
-# directory, sends /run/answer to the second serial port, and switches the guest off.
+# directory, sends /run/answer, with its exit code, to the second serial port, and switches the guest off.
 export PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8
 chmod 1777 /tmp # in memory as all that is written; a mount would hide a project below it
 mount -t tmpfs tmpfs /run
@@ -14,10 +14,17 @@ ip link set lo up
 line=$(sed -n 's/.*run=\([^ ]*\).*/\1/p' /proc/cmdline | base64 -d)
 cd "$(sed -n 's/.*project=\([^ ]*\).*/\1/p' /proc/cmdline)" || exit
 eval "$line"
-if [ -e /run/answer ]; then
-	stty -F /dev/ttyS1 raw
-	cat /run/answer >/dev/ttyS1
-fi
+code=$?
+# As comments behind the XML: how the line ended, and what the kernel complained of.
+{
+	echo
+	echo "<!-- exit $code -->"
+	dmesg | grep -aE "WARNING: |BUG: |Oops: " | grep -av "soft lockup" | head -n 3 | while read -r text; do
+		echo "<!-- kernel ${text//--/- -} -->"
+	done
+} >>/run/answer
+stty -F /dev/ttyS1 raw
+cat /run/answer >/dev/ttyS1
 sync
 echo o >/proc/sysrq-trigger
 sleep 10

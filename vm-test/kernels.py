@@ -8,10 +8,12 @@ signatures are checked with this machine's keys.
 import re
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 _PARTS = re.compile(r"linux-(image|binary|modules|base)-\d")
+_FRESH = 24 * 3600.0  # seconds that a suite's lists are good for
 
 
 class Unavailable(Exception):
@@ -84,8 +86,9 @@ class _Apt:
         self._options = [word for key, value in places.items() for word in ("-o", f"{key}={value}")]
 
     def update(self) -> None:
-        """Reads the suite's lists, once."""
-        if (self._state / "done").exists():
+        """Reads the suite's lists, once a day."""
+        done = self._state / "done"
+        if done.exists() and time.time() - done.stat().st_mtime < _FRESH:
             return
         (self._state / "lists/partial").mkdir(parents=True, exist_ok=True)
         (self._state / "cache/archives/partial").mkdir(parents=True, exist_ok=True)

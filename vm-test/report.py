@@ -2,12 +2,17 @@
 """What came of the guests: one row a boot, from pytest's JUnit XML; docs/kernels.md from them."""
 
 import fnmatch
+import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from guest import Boot
+
+# What guest.sh writes behind the tests' results.
+_EXIT = re.compile(r"<!-- exit (\d+) -->")
+_KERNEL = re.compile(r"<!-- kernel (.*) -->")
 
 _HEAD = """\
 # Kernels
@@ -59,11 +64,13 @@ def row(
     """Reads a guest's answer. allowed: globs of `reason`, perhaps `test`, `kernel`, `card`."""
     found = Row(kernel, release, suite, card, boot.seconds)
     if boot.timed_out:
-        found.troubles.append("the guest was ended: it took too long")
+        found.troubles.append("it was ended: it took too long")
+    text = boot.answer.decode(errors="replace")
+    found.troubles += [f"the kernel said: {words}" for words in _KERNEL.findall(text)]
     try:
-        root = ElementTree.fromstring(boot.answer.decode())
-    except (ElementTree.ParseError, UnicodeDecodeError):
-        found.troubles.append("the guest gave no answer")
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError:
+        found.troubles.append("it gave no answer")
         return found
     for case in root.iter("testcase"):
         _count(case, found, allowed)
@@ -71,7 +78,13 @@ def row(
         kind, _, program = (entry.get("name") or "").partition(" ")
         if kind == "verified":
             found.verified[program] = int(entry.get("value") or 0)
-    if not found.passed and not found.troubles:
+    codes = _EXIT.findall(text) if boot.code is None else [boot.code]
+    if int(codes[0]) if codes else True:
+        if not found.failed:
+            found.troubles.append(
+                f"the tests ended early: exit code {codes[0] if codes else 'none'}"
+            )
+    elif not found.passed:
         found.troubles.append("no test passed")
     return found
 

@@ -9,6 +9,7 @@ reason: any other skip is a failure, like a failed test or a guest that does not
 
 import argparse
 import os
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -127,12 +128,17 @@ def _all(plan: Plan) -> list[report.Row]:
     """Runs as many at once as there are processors, those that may take longest first."""
     order = sorted(plan.jobs, key=lambda job: -job.seconds)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        rows = dict(zip(order, pool.map(lambda job: _run(plan, job), order), strict=True))
+        try:
+            rows = dict(zip(order, pool.map(lambda job: _run(plan, job), order), strict=True))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            guest.end_all()
+            raise
     return [rows[job] for job in plan.jobs]
 
 
 def main() -> int:
-    """Exit code 0: all passed; 1: something did not; 2: it could not be tried."""
+    """Exit code 0: all passed; 1: something did not; 2: it could not be tried; 130: interrupted."""
     matrix = tomllib.loads((HERE / "matrix.toml").read_text())
     args = _arguments(matrix)
     plan = Plan(matrix, args.work.resolve())
@@ -144,14 +150,22 @@ def main() -> int:
         return 2
     try:
         _prepare(plan)
+        rows = _all(plan)
     except kernels.Unavailable as error:
         print(f"vm-test: {error}", file=sys.stderr)
         return 2
-    rows = _all(plan)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"vm-test: it cannot be tried here: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("vm-test: interrupted; all guests are ended", file=sys.stderr)
+        return 130
+    print(report.table(rows))
+    if any(row.troubles for row in rows):
+        return 1
     if not args.kernel and not args.suite:
         (image.PROJECT / "docs/kernels.md").write_text(report.document(rows))
-    print(report.table(rows))
-    return int(any(row.troubles for row in rows))
+    return 0
 
 
 if __name__ == "__main__":

@@ -61,6 +61,8 @@ def _become(arguments: list[str], out: int, err: int) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:  # whatever happens, this must not go on as the tests' process
+            os._exit(code)

@@ -50,10 +50,33 @@ def test_rows(
     trouble: str | None,
 ) -> None:
     guest, report = guests
-    data = b"" if answer is None else f"<testsuites>{answer}</testsuites>".encode()
-    boot = guest.Boot(data, 12.0, timed_out)
+    code = 1 if answer and ("failure" in answer or "error" in answer) else 0
+    text = "" if answer is None else f"<testsuites>{answer}</testsuites>"
+    boot = guest.Boot(f"{text}\n<!-- exit {code} -->\n".encode(), 12.0, timed_out)
     row = report.row("6.1", "6.1.0-50", "cards", card, boot, ALLOWED)
     assert (row.passed, row.failed, sum(row.skipped.values())) == counts
     assert bool(row.troubles) == (trouble is not None)
     assert trouble is None or any(trouble in line for line in row.troubles)
     assert "| 6.1.0-50 |" in report.document([row])
+
+
+@pytest.mark.parametrize(
+    ("behind", "code", "trouble"),
+    [
+        ("<!-- exit 0 -->", None, None),
+        ("", 0, None),
+        ("<!-- exit 2 -->", None, "ended early: exit code 2"),
+        ("", 2, "ended early: exit code 2"),
+        ("", None, "ended early: exit code none"),
+        ("<!-- exit 0 -->\n<!-- kernel [1.0] WARNING: at x.c -->", None, "WARNING: at x.c"),
+    ],
+)
+def test_what_ended_early_or_made_the_kernel_complain(
+    guests: Any, behind: str, code: int | None, trouble: str | None
+) -> None:
+    guest, report = guests
+    data = f"<testsuites>{PASSED}</testsuites>\n{behind}\n".encode()
+    row = report.row("6.1", "6.1.0-50", "bpf", "", guest.Boot(data, 1.0, False, code), [])
+    assert row.passed == 1
+    assert bool(row.troubles) == (trouble is not None)
+    assert trouble is None or any(trouble in line for line in row.troubles)
