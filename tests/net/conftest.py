@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests import effort
-from tests.net import forked
+from tests.net import inside
 from xdpprobe.lab.lab import Lab, running_lab
 from xdpprobe.lab.namespaces import Namespace, Network
 
@@ -76,7 +76,7 @@ class Cli:
     def __call__(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command; fails the test when `check` and the exit code is not 0."""
         if effort.SHARE < 1:
-            done = forked.run(["--bpffs", str(self.bpffs), *arguments], CLI_DEADLINE)
+            done = inside.run(["--bpffs", str(self.bpffs), *arguments])
         else:
             done = subprocess.run(
                 self.argv(*arguments),

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A command line inside of the tests' process, where starting Python anew takes seconds.
+
+Guests without KVM use it (XDPPROBE_EFFORT below 1): the kernel is the one that is tested there.
+Everywhere else each command is a process of its own.
+"""
+
+import functools
+import io
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import redirect_stderr, redirect_stdout
+
+from xdpprobe import signature_file
+from xdpprobe.cli import main
+
+# The shipped files, parsed once: two seconds of each attach in such a guest.
+_parse = functools.cache(signature_file.parse)
+
+
+def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """As `subprocess.run` of `xdpprobe ARGUMENTS` with its output captured."""
+    out, err = _file(), _file()
+    before, signature_file.parse = (sys.argv, sys.stdin), _parse
+    sys.argv = ["xdpprobe", *arguments]
+    try:
+        with open(os.devnull) as sys.stdin, redirect_stdout(out), redirect_stderr(err):
+            code = main(arguments)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    finally:
+        sys.argv, sys.stdin = before
+    return subprocess.CompletedProcess(arguments, code, _text(out), _text(err))
+
+
+def _file() -> io.TextIOWrapper:
+    return io.TextIOWrapper(tempfile.TemporaryFile(), encoding="utf-8")
+
+
+def _text(file: io.TextIOWrapper) -> str:
+    with file:
+        file.flush()
+        file.seek(0)
+        return file.read()
