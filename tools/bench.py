@@ -131,8 +131,11 @@ def machine() -> dict[str, Any]:
 
 
 def _version(tool: str) -> str:
-    """The number in what a program says of itself."""
-    done = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False)
+    """The number in what a program says of itself; "unknown" where it is not installed."""
+    try:
+        done = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
     found = re.search(r"\d+\.\d[\w.]*", done.stdout + done.stderr)
     return found[0] if found else "unknown"
 
