@@ -58,9 +58,10 @@ picture: setup ## Draw docs/top.svg anew: the view on the demo's traffic (root)
 	@$(BIN)/python tools/picture.py
 
 .PHONY: bench
-bench: setup ## Measure all, write docs/performance.* anew (root; 10 minutes): ONLY=part, QUICK=1
+bench: setup ## Measure docs/performance.* anew (root; 10 minutes): ONLY=part, CONTINUE=1, QUICK=1
 	@tools/bench_setup.sh
-	@$(BIN)/python tools/bench.py $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
+	@$(BIN)/python tools/bench.py $(if $(ONLY),--only $(ONLY)) $(if $(CONTINUE),--continue) \
+		$(if $(QUICK),--quick)
 
 .PHONY: bpf
 bpf: $(OBJECTS) ## Build the data plane's objects

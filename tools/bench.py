@@ -1,43 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole benchmark: what `make bench` runs (root). Writes docs/performance.* anew.
 
-    sudo .venv/bin/python tools/bench.py [--only PART ...] [--data FILE] [--quick]
+    sudo .venv/bin/python tools/bench.py [--only PART ... | --continue] [--data FILE] [--quick]
 
 Ten minutes, on a machine that has nothing else to do. Everything happens in network namespaces of
 its own, which are removed whatever comes between. With --only, the other parts stay as they are in
 the data; --quick takes a fifth of the time, for figures that say no more than that all of it works.
+Parts are kept as they are finished: --continue goes on with a run that was broken off.
 What is in the data: docs/performance.md, "The data"; tools/performance.py makes that document.
 """
 
 import argparse
-import datetime
-import json
-import os
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import bench_data
 import bench_growth
 import bench_veth
 import measure_readers
 import performance
 from performance_text import DATA
 
-from xdpprobe import kernel
 from xdpprobe.bench import measure
-from xdpprobe.bench.report import cpu_model
 from xdpprobe.bench.rows import all_rows
-from xdpprobe.errors import ProbeError
+from xdpprobe.errors import ProbeError, StateError
 from xdpprobe.lab import run
-from xdpprobe.version import VERSION
 
-SCHEMA = 1
 # Part -> what it needs, command -> Debian package, beside what `make setup` installs.
 TOOLS = {"frames": {"tcpdump": "tcpdump"}, "tcp": {"tcpdump": "tcpdump", "iperf3": "iperf3"}}
 _QUICK_DATA = DATA.parents[1] / "build" / "performance.json"
@@ -114,51 +108,28 @@ PARTS: dict[str, Callable[[Effort, Callable[[str], None]], Any]] = {
 }
 
 
-def machine() -> dict[str, Any]:
-    """On what it was measured, and with what."""
-    memory = re.search(r"MemTotal: +(\d+)", Path("/proc/meminfo").read_text())
-    return {
-        "cpu": cpu_model(),
-        "cpus": os.cpu_count(),
-        "virtual": "hypervisor" in Path("/proc/cpuinfo").read_text(),
-        "memory": int(memory[1]) * 1024 if memory else None,
-        "machine": os.uname().machine,
-        "kernel": kernel.release(),
-        "clang": _version("clang"),
-        "iperf3": _version("iperf3"),
-        "tcpdump": _version("tcpdump"),
-    }
+def take(
+    parts: Sequence[str],
+    effort: Effort,
+    known: dict[str, Any],
+    save: Callable[[dict[str, Any]], None] = lambda data: None,
+) -> dict[str, Any]:
+    """The data: `known` with these parts measured anew. save: gets them after each part.
 
-
-def _version(tool: str) -> str:
-    """The number in what a program says of itself; "unknown" where it is not installed."""
-    try:
-        done = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False)
-    except OSError:
-        return "unknown"
-    found = re.search(r"\d+\.\d[\w.]*", done.stdout + done.stderr)
-    return found[0] if found else "unknown"
-
-
-def take(parts: list[str], effort: Effort, known: dict[str, Any]) -> dict[str, Any]:
-    """The data: `known` with these parts measured anew."""
-    data: dict[str, Any] = {
-        "schema": SCHEMA,
-        "version": VERSION,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "quick": effort is QUICK or known.get("quick", False),
-        "machine": machine(),
-        "seconds": dict(known.get("seconds", {})),
-    }
-    for name in PARTS:
-        if name in parts:
-            start = time.monotonic()
+    Raises ProbeError when a part cannot be measured.
+    """
+    data = bench_data.begin(effort is QUICK, known, parts)
+    for name in parts:
+        start = time.monotonic()
+        try:
             data[name] = PARTS[name](effort, partial(_progress, name))
-            data["seconds"][name] = round(time.monotonic() - start)
-            _tell(f"{name}: done in {data['seconds'][name]} s\n")
-        elif name in known:
-            data[name] = known[name]
-    return data
+        except (OSError, LookupError, ValueError, subprocess.SubprocessError) as error:
+            raise StateError(f"{name}: {type(error).__name__}: {error}") from error
+        data["seconds"][name] = round(time.monotonic() - start)
+        save(data)
+        _tell(f"{name}: done in {data['seconds'][name]} s\n")
+    order = [name for name in data if name not in PARTS] + [name for name in PARTS if name in data]
+    return {name: data[name] for name in order}
 
 
 def _progress(part: str, words: str) -> None:
@@ -174,10 +145,22 @@ def _tell(words: str) -> None:
     sys.stderr.flush()
 
 
-def main() -> int:
-    """Measures, writes the data, and then what is made of it."""
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", nargs="+", choices=list(PARTS), help="measure these parts")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(PARTS),
+        metavar="PART",
+        help=f"measure these parts: {', '.join(PARTS)}",
+    )
+    which.add_argument(
+        "--continue",
+        dest="go_on",
+        action="store_true",
+        help="measure what is missing of a run that was broken off",
+    )
     parser.add_argument("--quick", action="store_true", help="two minutes; figures of no worth")
     parser.add_argument(
         "--data",
@@ -187,28 +170,61 @@ def main() -> int:
     )
     args = parser.parse_args()
     args.data = args.data or (_QUICK_DATA if args.quick else DATA)
-    args.data.parent.mkdir(exist_ok=True)
-    partly = args.only and args.data.exists()
-    known = json.loads(args.data.read_text()) if partly else {}
-    parts = args.only or list(PARTS)
+    return args
+
+
+def _plan(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
+    """The parts to measure, and the data that they belong to. Raises ProbeError."""
+    if args.go_on:
+        known = bench_data.read(bench_data.unfinished(args.data))
+        return [name for name in PARTS if name not in known], known
+    known = bench_data.read(args.data) if args.only and args.data.exists() else {}
+    return [name for name in PARTS if name in (args.only or PARTS)], known
+
+
+def main() -> int:
+    """Measures, writes the data, and then what is made of it."""
+    args = _arguments()
     try:
         run.require_root("the benchmark")
+        parts, known = _plan(args)
         for part in parts:
             run.require_tools(TOOLS.get(part, {}))
-        data = take(parts, QUICK if args.quick else THOROUGH, known)
+        _measure(parts, known, args)
     except ProbeError as error:
         print(f"\nbench: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("\nbench: broken off; nothing was written", file=sys.stderr)
-        return 130
-    args.data.write_text(json.dumps(data, indent=1) + "\n")
-    performance.write(data, args.data)
-    from performance_plots import draw  # matplotlib, which nothing else needs
+        return 130  # what is kept was said
+    return 0
 
+
+def _measure(parts: Sequence[str], known: dict[str, Any], args: argparse.Namespace) -> None:
+    """Raises ProbeError; what was finished until then is kept."""
+    draft, kept = bench_data.unfinished(args.data), []
+
+    def save(data: dict[str, Any]) -> None:
+        bench_data.write(data, draft)
+        kept[:] = [name for name in PARTS if name in data]
+
+    try:
+        data = take(parts, QUICK if args.quick else THOROUGH, known, save)
+    except BaseException:  # also Ctrl-C, and signals that end the process
+        what = f"--continue measures the rest: {draft} has {', '.join(kept)}"
+        print(f"\nbench: broken off; {what if kept else 'nothing was written'}", file=sys.stderr)
+        raise
+    bench_data.write(data, args.data)
+    draft.unlink(missing_ok=True)
+    performance.write(data, args.data)
+    try:
+        from performance_plots import draw  # matplotlib, which nothing else needs
+    except ImportError:
+        raise StateError(
+            f"{args.data} is written, but no plots: matplotlib is not installed",
+            "run: tools/bench_setup.sh; .venv/bin/python tools/performance_plots.py",
+        ) from None
     draw(data, args.data.parent)
     print(f"bench: {args.data.with_suffix('.md')} is written", file=sys.stderr)
-    return 0
 
 
 if __name__ == "__main__":

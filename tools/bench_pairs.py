@@ -2,6 +2,7 @@
 """Veth pairs to send traffic through, each with something else attached, for `make bench`."""
 
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from xdpprobe.libbpf import Object
 
 ADDRESSES = ("192.0.2.1", "192.0.2.2")  # of the sender and of the receiver
 _FLOWS = 262144
+_READER_DEADLINE = 20.0  # seconds in which tcpdump must end
 
 
 @dataclass(frozen=True)
@@ -149,10 +151,25 @@ def _tcpdump(made: Pair) -> subprocess.Popen[bytes]:
 
 
 def reader_losses(made: Pair) -> tuple[int, int]:
-    """Ends the reader; packets that the kernel had for it, and those it was too slow for."""
+    """Ends the reader; packets that the kernel had for it, and those it was too slow for.
+
+    Raises StateError when it does not end, or does not say so.
+    """
     child = made.readers.pop()
     child.send_signal(2)  # SIGINT: it says what it saw
-    child.wait(5)
-    text = (made.network.path / "stderr-0").read_text()
-    seen = {line.split(" ", 1)[1]: int(line.split()[0]) for line in text.splitlines()[-3:]}
-    return seen["packets received by filter"], seen["packets dropped by kernel"]
+    try:
+        child.wait(_READER_DEADLINE)
+    except subprocess.TimeoutExpired:
+        raise StateError("tcpdump does not end") from None
+    return losses_said((made.network.path / "stderr-0").read_text(errors="replace"))
+
+
+def losses_said(text: str) -> tuple[int, int]:
+    """(received, dropped) of tcpdump's last words. Raises StateError where one is missing."""
+    found = [
+        re.search(rf"^(\d+) packets? {what}$", text, re.MULTILINE)
+        for what in ("received by filter", "dropped by kernel")
+    ]
+    if found[0] is None or found[1] is None:
+        raise StateError(f"tcpdump does not say what it missed: {text.strip()[-200:]!r}")
+    return int(found[0][1]), int(found[1][1])

@@ -258,17 +258,6 @@ def test_parts_that_are_not_measured_anew_stay(monkeypatch: pytest.MonkeyPatch) 
     assert kept["machine"]["cpus"] > 0
 
 
-def test_a_tool_that_is_not_installed_has_no_version(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.syspath_prepend(str(TOOLS))
-    import bench
-
-    monkeypatch.setenv("PATH", str(tmp_path))
-    found = bench.machine()
-    assert [found[tool] for tool in ("clang", "iperf3", "tcpdump")] == ["unknown"] * 3
-
-
 def test_made_up_rules_are_what_signature_files_may_hold(
     growth: ModuleType, tmp_path: Path
 ) -> None:
