@@ -6,7 +6,8 @@
 Ten minutes, on a machine that has nothing else to do. Everything happens in network namespaces of
 its own, which are removed whatever comes between. With --only, the other parts stay as they are in
 the data; --quick takes a fifth of the time, for figures that say no more than that all of it works.
-Parts are kept as they are finished: --continue goes on with a run that was broken off.
+What is void is measured once more. Parts are kept as they are finished: --continue goes on with a
+run that was broken off.
 What is in the data: docs/performance.md, "The data"; tools/performance.py makes that document.
 """
 
@@ -73,10 +74,10 @@ def rows(effort: Effort, progress: Callable[[str], None]) -> dict[str, Any]:
     """The table of `xdpprobe bench`, over XDP and tc."""
     found = {}
     for hook in ("xdp", "tc"):
-        report = measure.run(hook, 262144, effort.rows, progress).to_json()
+        report = measure.run(hook, 262144, effort.rows, progress, again=True).to_json()
         many = [row for row in all_rows() if row.flows == 1_000_000]
         if effort is THOROUGH:
-            large = measure.run(hook, _LARGE, effort.rows, progress, many).to_json()
+            large = measure.run(hook, _LARGE, effort.rows, progress, many, again=True).to_json()
             report["rows"] += [row | {"capacity": _LARGE} for row in large["rows"]]
             report["left_out"] = []
         places = [(row.name, row.flows) for row in all_rows()]
@@ -90,7 +91,8 @@ def rows(effort: Effort, progress: Callable[[str], None]) -> dict[str, Any]:
 def readers(effort: Effort, progress: Callable[[str], None]) -> dict[str, Any]:
     """`top` once a second on a full default table, quiet and with traffic."""
     progress("readers of a full table")
-    found = measure_readers.table(262144, 262144, effort.seconds, False)
+    take = partial(measure_readers.table, 262144, 262144, effort.seconds, False)
+    found = measure.twice(take, progress)
     return {"flows": found["read_ms"]["flows"], "rate": measure_readers.LIVE_RATE} | {
         name: {key: found[name][key] for key in ("percent", "rss", "pss")}
         for name in ("top_idle", "top_live")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,7 +25,7 @@ from xdpprobe.bench import messages
 from xdpprobe.bench.feeder import Feeder, bare_table
 from xdpprobe.bench.frames import ACK, SYN, Route
 from xdpprobe.bench.ledger import Ledger
-from xdpprobe.bench.measure import Effort, measure, one_cpu
+from xdpprobe.bench.measure import Effort, measure, one_cpu, twice
 from xdpprobe.bench.report import Figure, figures
 from xdpprobe.bench.rows import NAMES, Row
 from xdpprobe.errors import ProbeError
@@ -85,7 +86,9 @@ def _opened(pin: Path) -> Iterator[int]:
 
 def flows(sizes: Sequence[int], effort: Effort, progress: Progress) -> list[dict[str, Any]]:
     """For each number of flows in the table: ns a packet, memory, and what readers take."""
-    return [_flows(count, SIZES[count], effort, progress) for count in sizes]
+    return [
+        twice(partial(_flows, count, SIZES[count], effort, progress), progress) for count in sizes
+    ]
 
 
 def _flows(count: int, entries: int, effort: Effort, progress: Progress) -> dict[str, Any]:
@@ -187,7 +190,7 @@ def rules(counts: Sequence[int], effort: Effort, progress: Progress) -> list[dic
     found = []
     for count in counts:
         progress(f"{count} name rules")
-        found.append(_rules(names[:count], effort))
+        found.append(twice(partial(_rules, names[:count], effort), progress))
     return found
 
 

@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from random import Random
 from typing import Any
@@ -22,6 +23,7 @@ from bench_pairs import ADDRESSES, Pair, Variant, inside, pairs, reader_losses
 
 from xdpprobe.bench.feeder import sender
 from xdpprobe.bench.frames import Route
+from xdpprobe.bench.measure import twice
 from xdpprobe.errors import StateError
 from xdpprobe.lab.namespaces import Namespace
 from xdpprobe.lab.orderly import orderly
@@ -73,12 +75,15 @@ def frames(effort: Effort, progress: Progress) -> dict[str, Any]:
     many: dict[tuple[str, int], list[float]] = {}
     with orderly(pairs(FRAME_VARIANTS, len(cpus))) as made:
         for pair in made:
-            burst(pair, cpus, effort.frames)  # flows get their entries, and are inspected
+            twice(
+                partial(burst, pair, cpus, effort.frames), progress
+            )  # flows get their entries, and are inspected
         for turn in range(effort.rounds):
             for count in range(1, len(cpus) + 1):
                 for pair in made:
                     progress(f"{pair.variant.name}, {count} CPU, round {turn + 1}")
-                    rate = burst(pair, cpus[-count:], effort.frames)
+                    send = partial(burst, pair, cpus[-count:], effort.frames)
+                    rate = twice(send, progress)
                     many.setdefault((pair.variant.name, count), []).append(rate)
         losses = [_losses(pair) for pair in made if pair.variant.probe]
         missed = [reader_losses(pair) for pair in made if pair.variant.reader]
@@ -182,7 +187,8 @@ def tcp(effort: Effort, progress: Progress) -> dict[str, Any]:
         for turn in range(effort.rounds):
             for pair in made:
                 progress(f"TCP, {pair.variant.name}, round {turn + 1}")
-                many[pair.variant.name].append(_stream(pair, effort.seconds))
+                stream = partial(_stream, pair, effort.seconds)
+                many[pair.variant.name].append(twice(stream, progress))
         missed = {pair.variant.name: reader_losses(pair) for pair in made if pair.variant.reader}
     return {
         "seconds": effort.seconds,

@@ -16,7 +16,7 @@ from tests.unit.test_bench import ids
 from xdpprobe import catalogue as catalogues
 from xdpprobe.bench.feeder import HOOKS
 from xdpprobe.bench.frames import Route
-from xdpprobe.bench.ledger import Ledger
+from xdpprobe.bench.ledger import Ledger, Tally
 from xdpprobe.bench.measure import Effort, measure, run
 from xdpprobe.bench.rows import Row, all_rows
 from xdpprobe.errors import ProbeError, UsageError
@@ -129,6 +129,28 @@ def test_command_prints_what_the_table_has_room_for() -> None:
 def test_a_table_too_small_to_measure_with_is_refused() -> None:
     with pytest.raises(UsageError, match="16384"):
         run(flows=8192)
+
+
+def test_a_void_row_is_measured_once_more_where_that_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    verify, tries, told = Ledger.verify, [0], list[str]()
+
+    def stray(self: Ledger, row: Row, before: Tally, packets: int) -> None:
+        """With one packet too many in every odd try."""
+        tries[0] += 1
+        verify(self, row, before, packets - tries[0] % 2)
+
+    monkeypatch.setattr(Ledger, "verify", stray)
+    rows = [row_named("established flow"), row_named("new flow (SYN)")]
+    found = run("xdp", 16384, EFFORT, told.append, rows, again=True)
+    assert [figure.name for figure in found.figures] == [row.name for row in rows]
+    assert tries == [4]
+    assert [line.split(" is void")[0] for line in told if line.endswith("\n")] == [
+        f"once more, as the measurement of '{row.name}'" for row in rows
+    ]
+    with pytest.raises(ProbeError, match="is void: "):
+        run("xdp", 16384, EFFORT, rows=rows)
 
 
 def test_the_process_may_run_where_it_ran_before() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from xdpprobe.bench.measure import twice
 from xdpprobe.errors import DataError, StateError
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
@@ -76,6 +77,18 @@ def test_parts_are_kept_as_they_are_finished(
     data = bench.take(["goal", "flows"], bench.QUICK, kept[0])
     assert list(data)[-3:] == ["rows", "goal", "flows"]
     assert (data["rows"], data["goal"], data["flows"]) == ([1], 2, 3)
+
+
+def test_what_is_void_twice_is_given_up() -> None:
+    tries, told = [0], list[str]()
+
+    def take() -> int:
+        tries[0] += 1
+        raise StateError(f"{tries[0]} of 7 frames", "measure again")
+
+    with pytest.raises(StateError, match="2 of 7 frames"):
+        twice(take, told.append)
+    assert (tries, told) == ([2], ["once more, as 1 of 7 frames\n"])
 
 
 def test_a_part_that_is_to_be_measured_anew_is_not_kept(data_of: ModuleType) -> None:

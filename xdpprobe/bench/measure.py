@@ -6,14 +6,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from xdpprobe import catalogue as catalogues
 from xdpprobe.bench.feeder import HOOKS, Feeder
 from xdpprobe.bench.ledger import Ledger, Tally
 from xdpprobe.bench.report import Figure, Report, figures
 from xdpprobe.bench.rows import FULL, Row, all_rows
-from xdpprobe.errors import UsageError
+from xdpprobe.errors import ProbeError, UsageError
 from xdpprobe.loader import load_object
+
+T = TypeVar("T")
 
 # A flow is established, and its inspection over, after so many packets (bpf/config.h).
 _OPENING_PACKETS = 10
@@ -48,9 +52,10 @@ def run(
     effort: Effort = THOROUGH,
     progress: Callable[[str], None] = lambda name: None,
     rows: Iterable[Row] | None = None,
+    again: bool = False,
 ) -> Report:
     """Measures every row, or those of `rows`. flows: capacity of the table. progress: told each
-    row's name.
+    row's name. again: a row that is void is measured once more.
 
     Raises UsageError, PrivilegeError, KernelError, and ProbeError where the packets did not do
     what a row claims.
@@ -79,9 +84,22 @@ def run(
                     left_out.append(row.title)
                     continue
                 progress(row.name)
-                found[row.title] = measure(hook, program, row, ledger, effort)
+                take = partial(measure, hook, program, row, ledger, effort)
+                found[row.title] = twice(take, progress) if again else take()
     figures = [figure for row in chosen for figure in found.get(row.title, [])]
     return Report(hook, ledger.capacity, rules, loaded.hz, figures, left_out)
+
+
+def twice(take: Callable[[], T], progress: Callable[[str], None]) -> T:
+    """What `take` measures; where that is void, what it measures the second time.
+
+    For long runs, which one packet of others must not end. progress: told of it, in a line.
+    """
+    try:
+        return take()
+    except ProbeError as error:
+        progress(f"once more, as {error.what}\n")
+        return take()
 
 
 @contextmanager
