@@ -128,6 +128,7 @@ def take(
         except (OSError, LookupError, ValueError, subprocess.SubprocessError) as error:
             raise StateError(f"{name}: {type(error).__name__}: {error}") from error
         data["seconds"][name] = round(time.monotonic() - start)
+        bench_data.note_load(data)
         save(data)
         _tell(f"{name}: done in {data['seconds'][name]} s\n")
     order = [name for name in data if name not in PARTS] + [name for name in PARTS if name in data]
@@ -211,9 +212,12 @@ def _measure(parts: Sequence[str], known: dict[str, Any], args: argparse.Namespa
 
     try:
         data = take(parts, QUICK if args.quick else THOROUGH, known, save)
-    except BaseException:  # also Ctrl-C, and signals that end the process
-        what = f"--continue measures the rest: {draft} has {', '.join(kept)}"
-        print(f"\nbench: broken off; {what if kept else 'nothing was written'}", file=sys.stderr)
+    except BaseException as error:  # also Ctrl-C, and signals that end the process
+        if kept:
+            rest = f"--continue measures the rest: {draft} has {', '.join(kept)}"
+            print(f"\nbench: broken off; {rest}", file=sys.stderr)
+        elif not isinstance(error, ProbeError):
+            print("\nbench: broken off; nothing was written", file=sys.stderr)
         raise
     bench_data.write(data, args.data)
     draft.unlink(missing_ok=True)

@@ -13,10 +13,14 @@ from typing import Any
 
 from xdpprobe import kernel
 from xdpprobe.bench.report import cpu_model
-from xdpprobe.errors import DataError
+from xdpprobe.errors import DataError, StateError
 from xdpprobe.version import VERSION
 
 SCHEMA = 1
+
+
+_TOOLS = ("clang", "iperf3", "tcpdump")
+_VARIES = {"memory", "load"}  # of one machine from boot to boot; the rest tells machines apart
 
 
 def machine() -> dict[str, Any]:
@@ -29,9 +33,7 @@ def machine() -> dict[str, Any]:
         "memory": int(memory[1]) * 1024 if memory else None,
         "machine": os.uname().machine,
         "kernel": kernel.release(),
-        "clang": version_of("clang"),
-        "iperf3": version_of("iperf3"),
-        "tcpdump": version_of("tcpdump"),
+        **{tool: version_of(tool) for tool in _TOOLS},
     }
 
 
@@ -46,16 +48,53 @@ def version_of(tool: str) -> str:
 
 
 def begin(quick: bool, known: dict[str, Any], parts: Collection[str]) -> dict[str, Any]:
-    """Data to measure into: `known`, if there is any, without `parts`."""
+    """Data to measure into: `known`, if there is any, without `parts`.
+
+    Raises StateError where `known` are of another machine, kernel or version: one document says of
+    all its figures where they were taken.
+    """
+    load = os.getloadavg()[0]
     data = {
         "schema": SCHEMA,
         "version": VERSION,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "quick": quick or known.get("quick", False),
-        "machine": machine(),
+        "machine": {**machine(), "load": {"start": load, "end": load}},
         "seconds": dict(known.get("seconds", {})),
     }
+    if known:
+        _belong(data, known)
     return data | {name: part for name, part in known.items() if name not in {*data, *parts}}
+
+
+def _belong(data: dict[str, Any], known: dict[str, Any]) -> None:
+    """Whether both are of one place; `data` with what there is to say of both."""
+    here, there = data["machine"], known["machine"]
+    for tool in _TOOLS:
+        if here[tool] == "unknown":  # what it was used for was not measured here
+            here[tool] = there[tool]
+    others = {name: (there[name], here[name]) for name in here if name not in _VARIES}
+    others["xdpprobe"] = known["version"], data["version"]
+    wrong = [
+        f"{name} {was}, not {now}"
+        for name, (was, now) in others.items()
+        if was != now and was != "unknown"
+    ]
+    if wrong:
+        raise StateError(
+            f"the other parts were measured elsewhere: {'; '.join(wrong)}",
+            "measure all parts anew, or these into a file of their own: --data FILE",
+        )
+    first = known["date"].split(" to ")[0]
+    if first != data["date"]:
+        data["date"] = f"{first} to {data['date']}"
+    if "load" in there:
+        here["load"]["start"] = max(here["load"]["start"], there["load"]["start"])
+
+
+def note_load(data: dict[str, Any]) -> None:
+    """How busy the machine is now, for the end of the run."""
+    data["machine"]["load"]["end"] = os.getloadavg()[0]
 
 
 def read(path: Path) -> dict[str, Any]:

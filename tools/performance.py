@@ -99,7 +99,8 @@ SCHEMA = """\
 ## The data
 
 performance.json, schema 1: `version` of xdpprobe, `date`, `quick` (true: figures of no worth),
-`machine`, `seconds` that each part took, and a part for each section above:
+`machine` (`load`: its load average over a minute at the start, of several runs the largest, and at
+the end), `seconds` that each part took, and a part for each section above:
 
 - `rows`: `xdp` and `tc`, each with `rules`, `hz`, `left_out` and `rows` as in `xdpprobe bench
   --json`, with the `capacity` of the table that a row was measured in.
@@ -126,10 +127,18 @@ def machine(data: Data) -> Iterator[str]:
         f"xdpprobe {data['version']}, {data['date']}, on a {kind}: {found['cpu']}, "
         f"{found['cpus']} CPUs, {found['memory'] / 1e9:.0f} GB; Linux {found['kernel']}, "
         f"{found['machine']}; clang {found['clang']}, iperf3 {found['iperf3']}, "
-        f"tcpdump {found['tcpdump']}."
+        f"tcpdump {found['tcpdump']}." + _load(found)
     )
     if data["quick"]:
         yield "\n**Of a quick run: figures of no worth.**\n"
+
+
+def _load(found: Data) -> str:
+    """How busy the machine was; data of before that was noted do not say."""
+    if "load" not in found:
+        return ""
+    load = found["load"]
+    return f" Load average: {load['start']:.1f} at the start, {load['end']:.1f} at the end."
 
 
 def packets(found: Data) -> Iterator[str]:

@@ -98,6 +98,50 @@ def test_a_part_that_is_to_be_measured_anew_is_not_kept(data_of: ModuleType) -> 
     assert data["goal"] == 2
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"kernel": "6.1.0-9"}, "kernel 6.1.0-9, not "),
+        ({"cpu": "Some CPU"}, "cpu Some CPU, not "),
+        ({"clang": "9.9"}, "clang 9.9, not "),
+        ({}, "xdpprobe 0.0.1, not "),
+    ],
+)
+def test_parts_of_another_place_do_not_stay(
+    data_of: ModuleType, change: dict[str, str], said: str
+) -> None:
+    known = data_of.begin(False, {}, ()) | {"rows": [1]}
+    known["machine"] |= change
+    if not change:
+        known["version"] = "0.0.1"
+    with pytest.raises(StateError, match=r"measured elsewhere: .*; measure all parts") as caught:
+        data_of.begin(False, known, ["goal"])
+    assert said in str(caught.value)
+
+
+def test_parts_of_this_place_stay_with_their_days_and_tools(
+    data_of: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known = data_of.begin(False, {}, ()) | {"rows": [1], "date": "2026-01-02"}
+    known["machine"] |= {"iperf3": "3.12", "memory": 1, "load": {"start": 99.0, "end": 0.0}}
+    monkeypatch.setenv("PATH", str(tmp_path))  # iperf3 is not installed any more
+    data = data_of.begin(False, known, ["goal"])
+    assert data["rows"] == [1]
+    assert data["date"].startswith("2026-01-02 to 20")
+    assert data["machine"]["iperf3"] == "3.12"
+    assert data["machine"]["load"]["start"] == 99.0
+    again = data_of.begin(False, data, ["goal"])
+    assert again["date"] == data["date"]
+
+
+def test_the_load_at_the_end_is_noted(data_of: ModuleType) -> None:
+    data = data_of.begin(False, {}, ())
+    data["machine"]["load"] = {"start": 1e6, "end": 1e6}
+    data_of.note_load(data)
+    assert data["machine"]["load"]["start"] == 1e6
+    assert 0 <= data["machine"]["load"]["end"] < 1e6
+
+
 def test_data_are_written_where_no_directory_is(data_of: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "some" / "where" / "performance.json"
     data = data_of.begin(True, {}, ())

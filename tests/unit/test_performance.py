@@ -225,6 +225,13 @@ def test_a_quick_run_says_so(performance: ModuleType) -> None:
     assert "figures of no worth.**" not in performance.document(DATA)
 
 
+def test_the_load_of_the_machine_is_shown(performance: ModuleType) -> None:
+    loaded = DATA["machine"] | {"load": {"start": 0.04, "end": 1.36}}
+    text = " ".join(performance.document(DATA | {"machine": loaded}).split())
+    assert "tcpdump 4.99. Load average: 0.0 at the start, 1.4 at the end." in text
+    assert "Load average:" not in performance.document(DATA)
+
+
 def test_readme_gets_the_same_figures(performance: ModuleType) -> None:
     text = "a\n<!-- by tools/performance.py -->\nold\n<!-- end -->\nb\n"
     made = performance.readme(text, DATA)
@@ -251,10 +258,12 @@ def test_parts_that_are_not_measured_anew_stay(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.syspath_prepend(str(TOOLS))
     import bench
 
-    kept = bench.take([], bench.THOROUGH, json.loads(json.dumps(DATA)))
+    here = bench.bench_data.begin(False, {}, ())
+    known = json.loads(json.dumps(DATA | {"machine": here["machine"], "version": here["version"]}))
+    kept = bench.take([], bench.THOROUGH, known)
     assert {name: kept[name] for name in bench.PARTS} == {name: DATA[name] for name in bench.PARTS}
     assert not kept["quick"]
-    assert bench.take([], bench.THOROUGH, DATA | {"quick": True})["quick"]
+    assert bench.take([], bench.THOROUGH, known | {"quick": True})["quick"]
     assert kept["machine"]["cpus"] > 0
 
 
