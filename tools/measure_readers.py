@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What reading costs: the figures of README.md on a full flow table, and replay's speed.
+"""What reading a full flow table costs, and the speed of `replay`.
 
     sudo .venv/bin/python tools/measure_readers.py > readers.json      (about four minutes)
 

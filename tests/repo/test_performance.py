@@ -32,6 +32,14 @@ def test_the_readme_is_made_of_the_data(performance: ModuleType) -> None:
     assert text == performance.readme(text, DATA), "run: .venv/bin/python tools/performance.py"
 
 
+def test_the_readme_has_no_times_and_rates_but_those_of_the_data() -> None:
+    before, rest = (ROOT / "README.md").read_text().split("<!-- by tools/performance.py -->")
+    made, after = rest.split("<!-- end -->")
+    figure = re.compile(r"\d (?:ns|ms|s)\b|, ns\b|Gb/s|resident")
+    assert figure.search(made)
+    assert figure.findall(before + after) == []
+
+
 def test_all_parts_are_there_and_of_a_whole_run(performance: ModuleType) -> None:
     assert set(performance.SECTIONS) - set(DATA) == set()
     assert not DATA["quick"]
