@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all tests share: the same examples every run, and a word for what needs root."""
 
+import functools
 import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests import effort
+from xdpprobe import signature_file
+
 ROOMS_OF_ROOT = {"bpf", "net"}
 
 # Deterministic, and no database of earlier failures in the tree.
 settings.register_profile("xdpprobe", derandomize=True, database=None, deadline=None)
 settings.load_profile("xdpprobe")
+
+if effort.SHARE < 1:  # two seconds for the shipped files, each time, on such a machine
+    signature_file.parse = functools.cache(signature_file.parse)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -97,10 +97,9 @@ def named(cli: Cli) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("hook", ["auto", "tc"])
-def test_on_the_device(cli: Cli, devices: Veth, hook: str) -> None:
+def test_on_the_device(cli: Cli, devices: Veth) -> None:
     """All its packets count once, and the connection has its name."""
-    cli.attach(devices.left, "--hook", hook)
+    cli.attach(devices.left)
     download(devices.left, devices.right, AMOUNT)
     (flow,) = named(cli)
     assert (flow["app"], flow["host"]) == ("youtube", "www.youtube.com")

@@ -5,7 +5,6 @@ Guests without KVM use it (XDPPROBE_EFFORT below 1): the kernel is the one that 
 Everywhere else each command is a process of its own.
 """
 
-import functools
 import io
 import os
 import subprocess
@@ -13,17 +12,13 @@ import sys
 import tempfile
 from contextlib import redirect_stderr, redirect_stdout
 
-from xdpprobe import signature_file
 from xdpprobe.cli import main
-
-# The shipped files, parsed once: two seconds of each attach in such a guest.
-_parse = functools.cache(signature_file.parse)
 
 
 def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     """As `subprocess.run` of `xdpprobe ARGUMENTS` with its output captured."""
     out, err = _file(), _file()
-    before, signature_file.parse = (sys.argv, sys.stdin), _parse
+    before = sys.argv, sys.stdin
     sys.argv = ["xdpprobe", *arguments]
     try:
         with open(os.devnull) as sys.stdin, redirect_stdout(out), redirect_stderr(err):
