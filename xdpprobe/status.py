@@ -24,7 +24,8 @@ SCHEMA = 1
 def report(bpffs: Path = DEFAULT, path: Path | None = None) -> dict[str, Any]:
     """Everything that `status` shows; `attached` is False where nothing is.
 
-    Times are Unix times in seconds, sizes bytes. Raises StateError without a BPF file system.
+    Times are Unix times in seconds (signatures_loaded is 0 where the last load was broken off),
+    sizes bytes. Raises StateError without a BPF file system.
     """
     abi = load_abi(path)
     pins = Pins(bpffs, abi.hash)
@@ -66,7 +67,7 @@ def _probe(probe: Probe) -> dict[str, Any]:
     names = int(np.count_nonzero(tables.array("names")["hash"] > 1))
     sizes = instance.memory()
     counters = probe.counters()
-    settings = instance.settings()
+    settings, loaded = instance.settings(), int(info["loaded_ns"])
     return {
         "interfaces": [_interface(probe, slot) for slot in slots],
         "flows": {
@@ -78,7 +79,7 @@ def _probe(probe: Probe) -> dict[str, Any]:
         "names": {"capacity": settings.names, "used": names},
         "rules": int(info["rules"]),
         "signatures": info["signatures"].tobytes().hex(),
-        "signatures_loaded": wall_time(int(info["loaded_ns"])),
+        "signatures_loaded": wall_time(loaded) if loaded else 0,
         "since": wall_time(int(info["since_ns"])),
         "hz": int(info["hz"]),
         "settings": {

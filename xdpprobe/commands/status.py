@@ -17,6 +17,7 @@ after a look at their first packets), and what is good to know (info).
 Exit code 1 when nothing is attached.
 
 JSON: schema 1; times are Unix times in seconds, sizes bytes, [ingress, egress] in lists.
+signatures_loaded: 0 where the last load was broken off.
 flows.over: those silent for too long, closed or not, whose entries the next new flows may take."""
 
 
