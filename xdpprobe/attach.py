@@ -48,7 +48,8 @@ class Outcome:
     """What an attach did.
 
     rules: name rules in force. memory: kernel memory a map, bytes. erased: whether the server
-    names known so far were erased, for the sake of a stricter privacy.
+    names known so far were erased, for the sake of a stricter privacy. replaced: whether what a
+    load of signatures left that was broken off gave way to those of this attach, unasked.
     """
 
     attached: list[Attached] = field(default_factory=list)
@@ -56,6 +57,7 @@ class Outcome:
     rules: int = 0
     memory: list[MapMemory] = field(default_factory=list)
     erased: bool = False
+    replaced: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,8 +175,9 @@ class _Attach:
                 whole = len(updates) == len(running)
                 code = adopt(instance, options, self._catalogue, stages, whole)
                 load = self._must_load(instance, code, reload)
+                replaced = not reload and self._broken_off(instance)
             else:
-                load = False  # `begin` has done so
+                load = replaced = False  # `begin` has done so
                 code = begin(instance, options, self._catalogue, stages, self._undo)
             closing.callback(code.close)
             if kept and code.settings.privacy != instance.settings().privacy:
@@ -193,17 +196,17 @@ class _Attach:
             erased = instance.tables().clear_names(code.settings.privacy)
             placement.commit()
             self._pins.remove(self._pins.aside)
-            return self._outcome(instance, code, attached, erased and kept)
+            return self._outcome(instance, code, attached, erased and kept, replaced)
 
     def _must_load(self, instance: Instance, code: Code, asked: bool) -> bool:
         """Whether tables that go on get this attach's signatures.
 
         Those in force stay, whoever loaded them, unless other ones are asked for, or they came with
-        another xdpprobe, or an attach was killed before it loaded them. Raises StateError where
+        another xdpprobe, or the last load of any was broken off. Raises StateError where
         they would have to be compiled anew and are not at hand.
         """
         info = instance.tables().read("info")
-        if asked or not info["loaded_ns"] or text(info["version"]) != VERSION:
+        if asked or self._broken_off(instance) or text(info["version"]) != VERSION:
             return True
         if code.settings.privacy != "cut" or info["suffixes"]:
             return False
@@ -214,6 +217,10 @@ class _Attach:
                 "name them again: --signatures DIR",
             )
         return True
+
+    def _broken_off(self, instance: Instance) -> bool:
+        """Whether tables that go on may have labels of one load and rules of another."""
+        return not instance.tables().read("info")["loaded_ns"]
 
     def _prune(self, instance: Instance, options: Mapping[str, Any]) -> tuple[bool, list[Slot]]:
         """Clears away what is left of interfaces that are gone.
@@ -275,7 +282,12 @@ class _Attach:
         return Attached(interface.name, plan.text, plan.why, slot is not None, notes)
 
     def _outcome(
-        self, instance: Instance, code: Code, attached: list[Attached], erased: bool
+        self,
+        instance: Instance,
+        code: Code,
+        attached: list[Attached],
+        erased: bool,
+        replaced: bool,
     ) -> Outcome:
         rules = int(instance.tables().read("info")["rules"])
-        return Outcome(attached, code.settings, rules, instance.memory(), erased)
+        return Outcome(attached, code.settings, rules, instance.memory(), erased, replaced)

@@ -87,7 +87,9 @@ def test_a_load_that_is_killed_at_any_step(cli: Cli, veth: Veth, own_signatures:
             else:
                 broken_off += 1
                 assert "broken off: repeat it" in cli("status").stdout
-                attach(["eth0"], **end)  # loads its own, which a plain update leaves alone
+                # Loads its own, which a plain update leaves alone.
+                assert "signatures: the last load was broken off" in cli.attach(veth.left).stdout
+                assert not attach(["eth0"], **end).replaced
                 assert report(cli.bpffs)["signatures_loaded"]
                 assert app_of(probe, veth, 6000 + step) is None
             if not killed:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xdpprobe import hooks, memory, streams
+from xdpprobe.advice import command
 from xdpprobe.netdev import typed
 from xdpprobe.settings import PRIVACY, TUNNELS, Settings
 
@@ -95,6 +96,12 @@ def run(args: argparse.Namespace) -> int:
             print(f"{name}: {note}")
     if outcome.erased:
         print(f"names: those known so far were erased, for --privacy {outcome.settings.privacy}")
+    if outcome.replaced:
+        again = command("signatures", "load", "DIR", bpffs=args.bpffs)
+        print(
+            "signatures: the last load was broken off; the shipped ones are in force now, "
+            f"`{again}` puts your own above them"
+        )
     size = memory.megabytes(memory.total(outcome.memory))
     print(
         f"tables: {outcome.settings.flows} flows, {outcome.settings.names} names, "
