@@ -46,7 +46,9 @@ def lasting_ns() -> int:
 def wall_time(moment_ns: int) -> float:
     """A moment of `lasting_ns` as Unix seconds, by what the wall clock says now.
 
-    To a tenth of a second, so that it is the same at every reading while nobody steps the clock.
+    To a tenth of a second. The two clocks are read one after the other: while nobody steps the
+    wall clock, readings of one moment are mostly the same, and a tenth apart where it lies
+    between two tenths.
     """
     return round((time.time_ns() - lasting_ns() + moment_ns) / 1e9, 1)
 

@@ -19,6 +19,7 @@ from tests import effort
 from tests.net import inside
 from xdpprobe.lab.lab import Lab, running_lab
 from xdpprobe.lab.namespaces import Namespace, Network
+from xdpprobe.probe import Probe
 
 CLI_DEADLINE = 60.0
 
@@ -93,6 +94,17 @@ class Cli:
     def json(self, *arguments: str) -> Any:
         """What a command with --json prints, parsed."""
         return json.loads(self(*arguments, "--json").stdout)
+
+    def status(self) -> dict[str, Any]:
+        """As `status --json`, but moments as tables have them: those never differ by rounding."""
+        found: dict[str, Any] = self.json("status")
+        with Probe.open(self.bpffs) as probe:
+            info = probe.tables().read("info")
+            found["since"] = int(info["since_ns"])
+            found["signatures_loaded"] = int(info["loaded_ns"])
+            for entry, slot in zip(found["interfaces"], probe.instance.slots(), strict=True):
+                entry["since"] = slot.since_ns
+        return found
 
     def attach(self, end: End, *options: str) -> subprocess.CompletedProcess[str]:
         """Attach to one end of a cable."""

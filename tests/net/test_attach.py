@@ -96,7 +96,7 @@ def test_second_interface_joins_the_table(cli: Cli, veth: Veth) -> None:
 
 def test_options_that_disagree_change_nothing(cli: Cli, veth: Veth) -> None:
     cli.attach(veth.left, "--flows", "8192")
-    before = cli.json("status")
+    before = cli.status()
     for end, options, reason in (
         (veth.right, ("--flows", "4096"), "runs with --flows 8192, not 4096"),
         (veth.right, ("--idle-new", "7"), "runs with --idle-new 30"),
@@ -107,7 +107,7 @@ def test_options_that_disagree_change_nothing(cli: Cli, veth: Veth) -> None:
         assert done.returncode == 1
         assert reason in done.stderr
         assert done.stderr.count("\n") == 1
-        assert cli.json("status") == before
+        assert cli.status() == before
 
 
 def test_times_change_when_every_interface_is_updated(cli: Cli, veth: Veth) -> None:
@@ -300,9 +300,9 @@ def own_signatures(tmp_path: Path) -> str:
     return str(tmp_path)
 
 
-def loaded(cli: Cli) -> tuple[str, float, bool]:
+def loaded(cli: Cli) -> tuple[str, int, bool]:
     """Digest and load time of the signatures in force, and whether `own` is among them."""
-    status = cli.json("status")
+    status = cli.status()
     with Probe.open(cli.bpffs) as probe:
         known = 8000 in probe.snapshot().labels
     return status["signatures"], status["signatures_loaded"], known
@@ -339,13 +339,13 @@ def test_cutting_names_needs_the_signatures_in_force(
     cli: Cli, veth: Veth, own_signatures: str
 ) -> None:
     cli.attach(veth.left, "--signatures", own_signatures)
-    before = cli.json("status")
+    before = cli.status()
     refused = cli(
         "attach", "--netns", veth.left.namespace.name, "--privacy", "cut", "eth0", check=False
     )
     assert refused.returncode == 1
     assert "--signatures DIR" in refused.stderr
-    assert cli.json("status") == before
+    assert cli.status() == before
     cli.attach(veth.left, "--privacy", "cut", "--signatures", own_signatures)
     assert cli.json("status")["settings"]["privacy"] == "cut"
 

@@ -127,12 +127,12 @@ def test_interface_disappears(cli: Cli, veth: Veth) -> None:
 def test_totals_outlive_an_interface_that_comes_back(cli: Cli, veth: Veth) -> None:
     space = veth.left.namespace
     cli.attach(veth.left)
-    since = cli.json("status")["since"]
+    since = cli.status()["since"]
     space.ip("link delete eth0\nlink add eth0 type veth peer name eth1\n")
     cli.attach(veth.left)
     (entry,) = cli.json("status")["interfaces"]
     assert entry["state"] in ("up", "down")
-    assert cli.json("status")["since"] == since
+    assert cli.status()["since"] == since
 
 
 def test_interface_moves_to_another_namespace(cli: Cli, network: Network, veth: Veth) -> None:
@@ -186,11 +186,11 @@ def test_a_refused_attach_keeps_the_totals(cli: Cli, foreign: Cli, veth: Veth) -
     cli.attach(veth.left)
     send(veth.right, COUNT)
     space.ip("link delete eth0\n")
-    since = cli.json("status")["since"]
+    since = cli.status()["since"]
     refused(cli, "attach", "two", "--netns", space.name, "--hook", "xdp", "--flows", "16384")
-    assert cli.json("status")["since"] == since
+    assert cli.status()["since"] == since
     cli("attach", "one", "--netns", space.name, "--flows", "16384")
-    assert cli.json("status")["since"] != since
+    assert cli.status()["since"] != since
     foreign("detach", "--all")
     cli("detach", "--all")
     assert empty(cli.bpffs)

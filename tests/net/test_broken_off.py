@@ -74,7 +74,7 @@ def test_first_attach(cli: Cli, veth: Veth, how: str, tc: str, hook: str) -> Non
 
 def settled(cli: Cli, end: End) -> dict[str, Any]:
     """What an update that was taken back must not have changed."""
-    status = cli.json("status")
+    status = cli.status()
     found = {key: status[key] for key in ("interfaces", "settings", "signatures", "since")}
     # Status tells where programs are pinned; this, which ones are attached.
     found["xdp"] = end.namespace.links()[end.interface]["xdp"]["prog"]["id"]
