@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xdpprobe.errors import KernelError
 from xdpprobe.libbpf import check, library
 from xdpprobe.privileges import failure
 
@@ -275,7 +276,10 @@ def lookup(fd: int, key: int | bytes, size: int) -> bytes | None:
 
 
 def lookup_all(fd: int, entries: int, size: int) -> bytes:
-    """Reads an array map's `entries` elements of `size` bytes each (per-CPU maps: of all CPUs)."""
+    """Reads an array map's `entries` elements of `size` bytes each (per-CPU maps: of all CPUs).
+
+    Raises KernelError where the kernel gives fewer.
+    """
     keys, values, position = bytearray(4 * entries), bytearray(size * entries), bytearray(4)
     count = c.c_uint32(entries)
     batch = library().bpf_map_lookup_batch
@@ -283,6 +287,8 @@ def lookup_all(fd: int, entries: int, size: int) -> bytes:
     result = batch(fd, None, _pointer(position), at, into, c.byref(count), None)
     if result != -errno.ENOENT:  # which says that there are no more
         check(result, "cannot read a map")
+    if count.value != entries:  # the others would be zeros that nobody counted
+        raise KernelError(f"cannot read a map: {count.value} of {entries} elements came")
     return bytes(values)
 
 

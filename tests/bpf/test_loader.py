@@ -17,7 +17,7 @@ from elftools.elf.elffile import ELFFile
 
 from xdpprobe import catalogue as catalogues
 from xdpprobe import syscall
-from xdpprobe.abi import load_abi
+from xdpprobe.abi import ARRAY, load_abi
 from xdpprobe.catalogue import Catalogue
 from xdpprobe.clock import Clock, measure_rate
 from xdpprobe.errors import DataError, KernelError
@@ -44,6 +44,18 @@ def test_tables_have_the_sizes_asked_for(loaded: Loaded) -> None:
     assert len(loaded.array("flow_hot")) == len(loaded.array("flow_cold")) == 1024
     assert len(loaded.array("names")) == 1024
     assert syscall.map_info(loaded.map_fd("flow_hot")).max_entries == 1024 // 8
+
+
+def test_elements_that_do_not_come_are_not_read_as_zeros() -> None:
+    fd = syscall.create_map(ARRAY, "four", 4, 8, 4)
+    try:
+        for key in range(4):
+            syscall.update(fd, key, bytes([key] * 8), "")
+        assert syscall.lookup_all(fd, 4, 8) == b"".join(bytes([key] * 8) for key in range(4))
+        with pytest.raises(KernelError, match=r"cannot read a map: 4 of 5 elements came"):
+            syscall.lookup_all(fd, 5, 8)
+    finally:
+        os.close(fd)
 
 
 def test_every_stage_is_in_its_table(loaded: Loaded) -> None:
