@@ -26,12 +26,19 @@ _RATES = (100, 250, 300, 1000)  # kernel/Kconfig.hz
 _SPAN_NS = 24_000_000  # more than two ticks of the slowest rate
 _PATIENCE_S = 2.0
 _OFFSETS = Path("/proc/self/timens_offsets")
+_OWN, _OF_CHILDREN = Path("/proc/self/ns/time"), Path("/proc/self/ns/time_for_children")
 
 
 @cache
 def _namespace_offset(clock: str) -> int:
-    """By how many ns this process's time namespace is ahead; `clock`: monotonic, boottime."""
+    """By how many ns this process's time namespace is ahead; `clock`: monotonic, boottime.
+
+    The kernel tells the offsets of the namespace that children are made in. Behind an unshare(2)
+    without a fork that is another one than the process's own, which is taken for the machine's.
+    """
     try:
+        if _OWN.readlink() != _OF_CHILDREN.readlink():
+            return 0
         rows = [line.split() for line in _OFFSETS.read_text().splitlines()]
     except OSError:  # a kernel without such namespaces
         return 0

@@ -121,3 +121,25 @@ def test_a_time_namespace_changes_nothing(cli: Cli, veth: Veth) -> None:
     assert since == pytest.approx(time.time(), abs=60)
     inside = json.loads(run(start, cli, "status", "--json"))["since"]
     assert inside == pytest.approx(since, abs=0.2)
+
+
+UNSHARED = f"""
+import ctypes, time
+from pathlib import Path
+from xdpprobe import clock
+if ctypes.CDLL(None).unshare(0x80):  # CLONE_NEWTIME
+    raise SystemExit(77)
+Path("/proc/self/timens_offsets").write_text("monotonic {AHEAD} 0\\nboottime {AHEAD} 0\\n")
+print((time.clock_gettime_ns(time.CLOCK_BOOTTIME) - clock.lasting_ns()) / 1e9)
+"""
+
+
+def test_a_time_namespace_for_children_is_not_the_own_one() -> None:
+    """As `unshare --time` without --fork: older kernels run even the command outside of it."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNSHARED], capture_output=True, text=True, timeout=60, check=False
+    )
+    if done.returncode == 77:
+        pytest.skip("no time namespaces")
+    assert done.stderr == ""
+    assert float(done.stdout) == pytest.approx(0, abs=10)
