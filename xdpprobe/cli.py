@@ -48,20 +48,6 @@ examples:
 `xdpprobe COMMAND --help` tells more. Exit codes: 0 done, 1 failed, 2 wrong use."""
 
 
-class _Below(argparse.Action):
-    """--bpffs behind a command: kept apart, so that one which has no use for it can refuse it."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        setattr(namespace, self.dest, values)
-        namespace.bpffs_below = True
-
-
 class Parser(argparse.ArgumentParser):
     """A parser whose mistakes end like all others, in one line."""
 
@@ -79,7 +65,7 @@ class Parser(argparse.ArgumentParser):
         """Lets --bpffs stand after a command or verb too, without undoing what stood before it."""
         for parser in self._below.values():
             if not parser.get_default("offline"):
-                _add_bpffs(parser, argparse.SUPPRESS, _Below)
+                _add_bpffs(parser, argparse.SUPPRESS)
             parser.add_bpffs_below()
 
     def error(self, message: str) -> NoReturn:
@@ -96,10 +82,9 @@ def _rank(name: str) -> tuple[int]:
     return (_ORDER.index(name) if name in _ORDER else len(_ORDER),)
 
 
-def _add_bpffs(parser: argparse.ArgumentParser, default: Any, action: Any = "store") -> None:
+def _add_bpffs(parser: argparse.ArgumentParser, default: Any) -> None:
     parser.add_argument(
         "--bpffs",
-        action=action,
         type=Path,
         metavar="DIR",
         default=default,
@@ -118,8 +103,8 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
         epilog=_EPILOG,
     )
     parser.add_argument("--version", action="version", version=f"xdpprobe {VERSION}")
-    _add_bpffs(parser, BPFFS)
-    parser.set_defaults(offline=False, bpffs_below=False)
+    _add_bpffs(parser, None)  # `run` tells given from not given, and puts in the default
+    parser.set_defaults(offline=False)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     for name in command_names() if only is None else [only]:
         import_module(f"xdpprobe.commands.{name}").add_parser(subparsers)
@@ -147,7 +132,9 @@ def run(arguments: Sequence[str]) -> int:
     if args.command is None:
         parser.print_help()
         return UsageError.exit_code
-    if args.offline and args.bpffs_below:  # `signatures --bpffs DIR check`
+    if args.bpffs is None:
+        args.bpffs = BPFFS
+    elif args.offline:  # `signatures --bpffs DIR check`
         raise UsageError("--bpffs has no effect there: no probe is asked", "leave it out")
     code: int = args.run(args)
     return code

@@ -91,11 +91,24 @@ def test_bpffs_before_and_after_a_verb(line: str) -> None:
     assert (args.bpffs, args.paths) == (Path("/a"), [Path("x.toml")])
 
 
-@pytest.mark.parametrize("verb", ["check", "list", "match x.com"])
-def test_bpffs_before_a_verb_without_a_probe_is_refused(
-    capsys: pytest.CaptureFixture[str], verb: str
+@pytest.mark.parametrize(
+    "line",
+    [
+        "signatures --bpffs /a check",
+        "signatures --bpffs=/a list",
+        "signatures --bpffs /a match x.com",
+        "--bpffs /a signatures check",
+        "--bpffs=/sys/fs/bpf signatures list",
+        "--bpffs /a bench",
+        "--bpffs /a demo",
+        "--bpffs /a completion bash",
+        "--bpffs /a replay x.pcap",
+    ],
+)
+def test_bpffs_before_what_asks_no_probe_is_refused(
+    capsys: pytest.CaptureFixture[str], line: str
 ) -> None:
-    assert cli.main(["signatures", "--bpffs", "/a", *verb.split()]) == 2
+    assert cli.main(line.split()) == 2
     assert capsys.readouterr().err == (
         "xdpprobe: --bpffs has no effect there: no probe is asked; leave it out\n"
     )
