@@ -206,7 +206,7 @@ struct name_entry {
 	__u32 used; /* jiffies of the last flow named so */
 	__u16 app;  /* what the rules of that moment said */
 	__u8 length;
-	__u8 answered;		     /* 1: a flow of it was, both ends spoke */
+	__u8 answered; /* 1: a connection had it, whose ends spoke */
 	__u8 text[NAME_MAX_LEN + 1]; /* lower case, no NUL unless shorter */
 };
 

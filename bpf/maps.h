@@ -64,7 +64,8 @@ struct {
 } flow_lock SEC(".maps");
 
 /* Key: set of NAME_WAYS names. Full: the name used longest ago goes, first among
- * those of flows that nobody answered (LOSS_NAME_EVICTED). 8.9 MB for 32,768 names. (sized) */
+ * those that no connection had: name_rank() (LOSS_NAME_EVICTED). 8.9 MB for 32,768
+ * names. (sized) */
 struct name_set {
 	struct name_entry way[NAME_WAYS];
 };

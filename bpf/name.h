@@ -271,7 +271,7 @@ static __always_inline void name_write(struct name_entry *e, struct scratch *s,
 
 /* How willingly an entry is given up; never 0. Anybody can send queries for names
  * that nobody has heard of: such names give way to each other before those do that
- * a conversation had, unless that was long ago. */
+ * a connection had, unless that was long ago. */
 static __always_inline __u64 name_rank(const struct name_entry *e, __u32 now)
 {
 	__u64 age = age_of(now, e->used) + 1ULL;
@@ -283,12 +283,15 @@ static __always_inline __u64 name_rank(const struct name_entry *e, __u32 now)
 	return 1ULL << 32 | age;
 }
 
+/* Whether it is the name of a connection whose ends both spoke. A datagram's is not,
+ * answered or not: a resolver answers whatever it is asked, so that answers would
+ * protect names without end. */
 static __always_inline bool name_answered(const struct scratch *s)
 {
 	__u32 both = FLOW_ANSWERED_0 | FLOW_ANSWERED_1;
 	const struct flow_hot *f = flow_at(s->work.index);
 
-	return f && (f->flags & both) == both;
+	return f && s->work.l4 == IPPROTO_TCP && (f->flags & both) == both;
 }
 
 /* The entry of `hash`, made where there is none. 0 where that fails. */

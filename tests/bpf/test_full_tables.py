@@ -58,6 +58,33 @@ def test_queries_for_names_without_end_push_out_each_other(small: Plane) -> None
     assert small.counted(before) == {"LOSS_NAME_EVICTED": (gone, 0)}
 
 
+@pytest.mark.parametrize("first", [b"", None])
+def test_names_of_queries_give_way_answered_or_not(small: Plane, first: bytes | None) -> None:
+    """A resolver answers whatever it is asked: a name is as cheap to have answered as to ask for.
+
+    So names of datagrams give way to each other, and those of connections stay all the same; also
+    where a question about the root, which is no name, has been answered before.
+    """
+    lasting = [f"site{number}.example" for number in range(ENTRIES // 8)]
+    for name in lasting:
+        named(small, name)
+    asked = [f"{number}.nowhere.example" for number in range(8 * ENTRIES)]
+    for name in asked:
+        talk = small.new_talk(port=53)
+        for question in (first, name.encode()):
+            if question is not None:
+                small.send(talk.udp(messages.dns_query(question)))
+                small.send(talk.udp(messages.dns_answer(question, bytes(4)), from_client=False))
+    hot, abi = small.loaded.array("flow_hot"), small.loaded.abi
+    established = abi.enums["flow_state"]["FLOW_ESTABLISHED"]
+    assert (hot["state"][hot["tag"] != 0] == established).all()
+    kept = names(small)
+    assert sum(name in kept for name in lasting) >= 0.95 * len(lasting)
+    early, late = set(asked[: ENTRIES // 8]), set(asked[-ENTRIES // 8 :])
+    assert not early & kept
+    assert len(late & kept) >= 0.9 * len(late)
+
+
 def silent(plane: Plane, chosen: np.ndarray, seconds: float) -> None:
     """Put the last packets of these flows that far back."""
     loaded = plane.loaded
