@@ -45,9 +45,9 @@ def names(plane: Plane) -> set[str]:
 def test_queries_for_names_without_end_push_out_each_other(small: Plane) -> None:
     """A set of four may lose one name of a conversation, where all four of its names are such."""
     lasting = [f"site{number}.example" for number in range(ENTRIES // 8)]
+    before = small.counters("LOSS_NAME")
     for name in lasting:
         named(small, name)
-    before = small.counters("LOSS_NAME")
     for number in range(8 * ENTRIES):
         query(small, f"{number}.nowhere.example")
     kept = names(small)
