@@ -11,6 +11,7 @@ from tests.net.frames import send
 from tests.net.test_attach import COUNT, attach_here, empty, qdiscs, without_tcx
 from tests.net.test_attach_trouble import refused
 from tests.net.test_follow import wait_until
+from tests.net.watched import watched
 from xdpprobe.errors import StateError
 
 __all__ = ["without_tcx"]
@@ -28,14 +29,13 @@ def unmount(bpffs: Path) -> None:
 
 def test_links_go_with_the_mount_and_readers_are_told(cli: Cli, veth: Veth) -> None:
     cli.attach(veth.left, "--hook", "xdp")
-    argv = cli.argv("top", "--json", "--interval", "0.1")
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
+    with watched(cli.argv("top", "--json", "--interval", "0.1")) as reader:
         assert reader.stdout is not None
         assert reader.stderr is not None
         assert reader.stdout.readline()
         unmount(cli.bpffs)
         assert reader.wait(30) == 1
-        assert b"the probe was detached" in reader.stderr.read()
+        assert "the probe was detached" in reader.stderr.read()
     assert "no BPF file system is mounted at" in refused(cli, "status")
     mount(cli.bpffs)
     assert "nothing is attached" in cli("status", check=False).stdout

@@ -4,7 +4,6 @@
 import json
 import re
 import signal
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 
@@ -15,6 +14,7 @@ from tests.framecases import NO_FLOW
 from tests.net.conftest import Cli, Veth
 from tests.net.frames import sender
 from tests.net.test_follow import wait_until
+from tests.net.watched import watched
 from tests.packets import Conversation, Endpoint
 from xdpprobe.probe import Probe
 
@@ -39,8 +39,7 @@ def query(number: int) -> bytes:
 def test_a_reader_that_stands_still_is_told_how_much_it_missed(
     probe: Probe, cli: Cli, veth: Veth
 ) -> None:
-    argv = cli.argv("flows", "--follow", "--json")
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    with watched(cli.argv("flows", "--follow", "--json")) as child:
         assert child.stdout is not None
         assert child.stderr is not None
         control = probe.tables().array("control")
@@ -52,6 +51,7 @@ def test_a_reader_that_stands_still_is_told_how_much_it_missed(
         lost = cli.json("status")["counters"]["loss_ring_full"]["packets"]
         child.send_signal(signal.SIGCONT)
         lines = [child.stdout.readline() for _ in range(NAMED - lost)]
+        assert "" not in lines  # that is the end of the output
         said = child.stderr.readline()
         child.send_signal(signal.SIGINT)
         assert child.wait(30) == 130
