@@ -1,18 +1,20 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Runs what the kernel's command line names (base64 of a shell line, as run=...) in the project's
-# directory, sends /run/answer, with its exit code, to the second serial port, and switches the guest off.
+# directory, sends /run/answer, with its exit code, to the virtio port, and switches the guest off.
 export PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8
-chmod 1777 /tmp # in memory as all that is written; a mount would hide a project below it
+project=$(sed -n 's/.*project=\([^ ]*\).*/\1/p' /proc/cmdline)
+[[ $project == /tmp/* ]] || mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /run
 mount -t devpts devpts /dev/pts 2>/dev/null || { mkdir /dev/pts && mount -t devpts devpts /dev/pts; }
 mkdir -p /dev/shm && mount -t tmpfs tmpfs /dev/shm
 mount -t bpf -o mode=0700 bpf /sys/fs/bpf
 ln -s /proc/self/fd /dev/fd
 for device in /sys/bus/{pci,virtio}/devices/*/modalias; do modprobe -q "$(cat "$device")"; done
+modprobe -q tun # nothing else asks for /dev/net/tun
 ip link set lo up
 line=$(sed -n 's/.*run=\([^ ]*\).*/\1/p' /proc/cmdline | base64 -d)
-cd "$(sed -n 's/.*project=\([^ ]*\).*/\1/p' /proc/cmdline)" || exit
+cd "$project" || exit
 eval "$line"
 code=$?
 # As comments behind the XML: how the line ended, and what the kernel complained of.
@@ -23,8 +25,7 @@ code=$?
 		echo "<!-- kernel ${text//--/- -} -->"
 	done
 } >>/run/answer
-stty -F /dev/ttyS1 raw
-cat /run/answer >/dev/ttyS1
+cat /run/answer >/dev/vport*
 sync
 echo o >/proc/sysrq-trigger
 sleep 10

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guest boots from: this machine's packages and the project, as squashfs; an initramfs.
+"""What a guest boots from: packages and the project, as squashfs; an initramfs.
 
     root image      the packages of tools/setup.sh with all they need, .venv, the project
     modules image   a kernel's modules
     initramfs       busybox and the few modules that it takes to mount the other two
 
-The project stands in the guest where it stands here, since .venv names its own place.
+Packages and .venv are this machine's own, or those of another architecture (foreign.py). The
+project stands in the guest where it stands here, since .venv names its own place.
 """
 
 import importlib.util
@@ -14,12 +15,16 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import foreign
+from architecture import NATIVE, Architecture
+from debian import Apt
 from kernels import Kernel
 
 PROJECT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
 # Beside what `make setup` installs.
-_PACKAGES = ("kmod", "procps")
+_PACKAGES = {"busybox-static", "kmod", "procps"}
+_BUILD = {"clang", "clang-format", "libbpf-dev", "linux-libc-dev"}
 _LEFT_OUT = ("usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/share/info/")
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _EARLY = ("virtio_pci", "virtio_blk", "squashfs", "overlay")
@@ -30,31 +35,38 @@ def _run(command: list[str], **more: object) -> subprocess.CompletedProcess[byte
     return subprocess.run(command, check=True, capture_output=True, timeout=600, **more)  # type: ignore[call-overload, no-any-return]
 
 
-def root_image(work: Path) -> Path:
-    """Makes the root image anew and returns it."""
-    root = work / "root"
+def root_directory(work: Path, architecture: Architecture, apt: Apt) -> Path:
+    """A directory with all that a guest sees, made anew. apt: where a foreign one comes from."""
+    root = work / f"root-{architecture.debian}"
     shutil.rmtree(root, ignore_errors=True)
     for name in _MERGED:
         (root / "usr" / name).mkdir(parents=True)
         (root / name).symlink_to(f"usr/{name}")
     for name in ("dev", "etc", "mnt", "proc", "root", "run", "sys", "tmp", "var/tmp"):
         (root / name).mkdir(parents=True)
-    _copy(_package_files(), Path("/"), root)
-    for name in ("group", "hosts", "nsswitch.conf", "passwd", "protocols", "services"):
-        if Path("/etc", name).exists():
-            shutil.copy(Path("/etc", name), root / "etc" / name)
-    _run(["ldconfig", "-r", str(root)])
     home = root / PROJECT.relative_to("/")
     home.mkdir(parents=True)
     _copy(_project_files(), PROJECT, home)
+    if architecture == NATIVE:
+        _copy(_package_files(), Path("/"), root)
+        _copy([".venv"], PROJECT, home)
+        _run(["ldconfig", "-r", str(root)])
+    else:
+        foreign.fill(root, PROJECT, sorted(_wanted()), architecture, apt)
+    for name in ("group", "hosts", "nsswitch.conf", "passwd", "protocols", "services"):
+        if Path("/etc", name).exists():
+            shutil.copy(Path("/etc", name), root / "etc" / name)
     shutil.copy(HERE / "guest.sh", root / "guest.sh")
-    return _squashed(root, work / "root.squashfs")
+    return root
+
+
+def _wanted() -> set[str]:
+    listed = _run(["sed", "-n", '/^packages="/,/"$/p', str(PROJECT / "tools/setup.sh")]).stdout
+    return {*listed.decode().partition('"')[2].rstrip('"\n').split(), *_PACKAGES}
 
 
 def _package_files() -> list[str]:
-    listed = _run(["sed", "-n", '/^packages="/,/"$/p', str(PROJECT / "tools/setup.sh")]).stdout
-    wanted = {*listed.decode().partition('"')[2].rstrip('"\n').split(), *_PACKAGES}
-    wanted -= {"clang", "clang-format", "libbpf-dev", "linux-libc-dev"}
+    wanted = _wanted() - _BUILD
     essential = _run(["dpkg-query", "-W", "-f", "${Essential} ${Package}\n"]).stdout.decode()
     wanted |= {line[4:] for line in essential.splitlines() if line.startswith("yes ")}
     command = ["apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests"]
@@ -94,7 +106,7 @@ def _project_files() -> list[str]:
     )
     made = [str(path.relative_to(PROJECT)) for path in (PROJECT / "xdpprobe/data").glob("*.o")]
     compiled = [_compiled(name) for name in tracked if name.endswith(".py")]
-    names = [*tracked, *made, *compiled, ".venv"]
+    names = [*tracked, *made, *compiled]
     return [name for name in names if (PROJECT / name).exists()]
 
 
@@ -117,10 +129,11 @@ def _copy(names: list[str], source: Path, target: Path) -> None:
 def modules_image(kernel: Kernel, work: Path) -> Path:
     """A kernel's modules; made once."""
     image = work / f"{kernel.release}.squashfs"
-    return image if image.exists() else _squashed(kernel.modules, image)
+    return image if image.exists() else squashed(kernel.modules, image)
 
 
-def _squashed(directory: Path, image: Path) -> Path:
+def squashed(directory: Path, image: Path) -> Path:
+    """Packs a directory into an image."""
     part = image.with_suffix(".part")
     command = ["mksquashfs", str(directory), str(part), "-comp", "lz4", "-noappend", "-quiet"]
     _run([*command, "-no-progress"])
@@ -128,13 +141,13 @@ def _squashed(directory: Path, image: Path) -> Path:
     return image
 
 
-def initramfs(kernel: Kernel, work: Path) -> Path:
-    """An initramfs that mounts the images and goes on with /guest.sh."""
+def initramfs(kernel: Kernel, root: Path, work: Path) -> Path:
+    """An initramfs that mounts the images and goes on with /guest.sh. root: has its busybox."""
     place = work / f"initramfs-{kernel.release}"
     shutil.rmtree(place, ignore_errors=True)
     (place / "bin").mkdir(parents=True)
     (place / "modules").mkdir()
-    shutil.copy("/bin/busybox", place / "bin/busybox")
+    shutil.copy(root / "usr/bin/busybox", place / "bin/busybox")
     shutil.copy(HERE / "init.sh", place / "init")
     for number, module in enumerate(_early_modules(kernel)):
         name = f"{number:02}-{module.name.partition('.ko')[0]}.ko"

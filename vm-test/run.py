@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import architecture
+import debian
 import guest
 import image
 import kernels
@@ -76,6 +78,10 @@ def _jobs(matrix: dict[str, Any], chosen: list[str], suites: list[str]) -> Itera
                 yield Job(kernel, suite, what["tests"], what["seconds"], card)
 
 
+def _unasked(table: dict[str, Any]) -> list[str]:
+    return [name for name, what in table.items() if not what.get("asked")]
+
+
 def _arguments(matrix: dict[str, Any]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     named, suites = list(matrix["kernel"]), list(matrix["suite"])
@@ -87,16 +93,22 @@ def _arguments(matrix: dict[str, Any]) -> argparse.Namespace:
 
 def _prepare(plan: Plan) -> None:
     (plan.work / "logs").mkdir(parents=True, exist_ok=True)
-    guests = dict.fromkeys(job.kernel for job in plan.jobs if job.kernel != RUNNING)
-    root = image.root_image(plan.work) if guests else plan.work
-    for name in guests:
+    roots: dict[architecture.Architecture, tuple[Path, Path]] = {}
+    for name in dict.fromkeys(job.kernel for job in plan.jobs if job.kernel != RUNNING):
         facts = plan.matrix["kernel"][name]
-        kernel = kernels.fetch(name, facts["suite"], facts["package"], plan.work)
+        kind = architecture.ALL[facts.get("architecture", architecture.NATIVE.debian)]
+        apt = debian.Apt(facts["suite"], kind.debian, plan.work)
+        kernel = kernels.fetch(name, apt, facts["package"], plan.work)
+        if kind not in roots:
+            root = image.root_directory(plan.work, kind, apt)
+            roots[kind] = root, image.squashed(root, root.with_suffix(".squashfs"))
+        root, packed = roots[kind]
         plan.machines[name] = guest.Machine(
+            kind,
             kernel,
-            root,
+            packed,
             image.modules_image(kernel, plan.work),
-            image.initramfs(kernel, plan.work),
+            image.initramfs(kernel, root, plan.work),
             plan.work,
         )
         print(f"vm-test: {name} is Linux {kernel.release}", file=sys.stderr)
@@ -142,16 +154,15 @@ def main() -> int:
     matrix = tomllib.loads((HERE / "matrix.toml").read_text())
     args = _arguments(matrix)
     plan = Plan(matrix, args.work.resolve())
-    kernels_asked = args.kernel or list(matrix["kernel"])
-    unasked = [name for name, what in matrix["suite"].items() if not what.get("asked")]
-    plan.jobs = list(_jobs(matrix, kernels_asked, args.suite or unasked))
+    chosen = args.kernel or _unasked(matrix["kernel"])
+    plan.jobs = list(_jobs(matrix, chosen, args.suite or _unasked(matrix["suite"])))
     if not plan.jobs:
         print("vm-test: none of these kernels runs any of these suites", file=sys.stderr)
         return 2
     try:
         _prepare(plan)
         rows = _all(plan)
-    except kernels.Unavailable as error:
+    except debian.Unavailable as error:
         print(f"vm-test: {error}", file=sys.stderr)
         return 2
     except (OSError, subprocess.SubprocessError) as error:

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Install what `make vm-test` needs beside `make setup`. What is there already is skipped.
+# Install what `make vm-test` needs beside `make setup`, for these kernels if any is given. What is
+# there already is skipped.
 set -euo pipefail
 
 packages="busybox-static cpio kmod procps qemu-system-x86 squashfs-tools xz-utils zstd"
+[[ $* != *-arm64* ]] || packages+=" qemu-system-arm"
 
 # shellcheck disable=SC2086
 missing=$(comm -23 <(printf '%s\n' $packages | sort) \
