@@ -70,10 +70,22 @@ static __always_inline bool cursor_settle(void *ctx, enum hook hook,
 	return true;
 }
 
+/*
+ * Bytes before the cursor. Opaque, since clang 19 otherwise adds the difference
+ * to other lengths one pointer at a time, in 32 bits, which verifiers refuse.
+ */
+static __always_inline __u32 cursor_offset(const struct cursor *c)
+{
+	long offset = c->at - c->start;
+
+	opaque(offset);
+	return offset;
+}
+
 static __always_inline void cursor_save(const struct cursor *c,
 					struct packet *p)
 {
-	*(volatile __u32 *)&p->offset = (__u32)(c->at - c->start);
+	*(volatile __u32 *)&p->offset = cursor_offset(c);
 }
 
 /* What a parser may leave unset. */
@@ -208,7 +220,7 @@ static __always_inline int parse_ipv4(struct cursor *c, struct packet *p,
 	if (c->at + header > c->end)
 		return REASON_TRUNCATED;
 	total = bpf_ntohs(ip->tot_len);
-	rest = frame_length - (__u32)(c->at - c->start);
+	rest = frame_length - cursor_offset(c);
 	if (!total || total > rest)
 		total = rest;
 	if (total < header)
@@ -280,7 +292,7 @@ static __always_inline int parse_ipv6(void *ctx, enum hook hook,
 		return REASON_TRUNCATED;
 	if (ip->version != 6)
 		return REASON_MALFORMED;
-	rest = frame_length - (__u32)(c->at - c->start) - sizeof(*ip);
+	rest = frame_length - cursor_offset(c) - sizeof(*ip);
 	p->payload_length = bpf_ntohs(ip->payload_len);
 	if (!p->payload_length || p->payload_length > rest)
 		p->payload_length = rest;
@@ -347,7 +359,7 @@ static __always_inline int parse_transport(struct cursor *c, struct packet *p,
 		p->source_port = sctp->source;
 		p->destination_port = sctp->destination;
 	}
-	p->payload_offset = (__u32)(c->at - c->start) + header;
+	p->payload_offset = cursor_offset(c) + header;
 	if (p->payload_offset > frame_length)
 		return REASON_TRUNCATED;
 	if (header > p->payload_length)
