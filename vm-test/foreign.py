@@ -12,10 +12,13 @@ from pathlib import Path
 from architecture import Architecture
 from debian import Apt, Unavailable, run
 
-_MANYLINUX = ("2_28", "2_17", "2014")  # what PyPI's wheels ask of a C library; Debian's is newer
+# What PyPI's wheels ask of a C library; Debian's is newer.
+_TAGS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
 
 
-def fill(root: Path, project: Path, packages: list[str], architecture: Architecture, apt: Apt) -> None:
+def fill(
+    root: Path, project: Path, packages: list[str], architecture: Architecture, apt: Apt
+) -> None:
     """Unpacks packages with all they need; makes the .venv of the project that stands here.
 
     Raises Unavailable.
@@ -36,8 +39,8 @@ def fill(root: Path, project: Path, packages: list[str], architecture: Architect
 def _wheels(site: Path, version: str, architecture: Architecture, project: Path) -> None:
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
     command += ["--only-binary=:all:", "--no-deps", "--no-compile", "--python-version", version]
-    for tag in _MANYLINUX:
-        command += ["--platform", f"manylinux{'' if tag == '2014' else '_'}{tag}_{architecture.wheels}"]
+    for tag in _TAGS:
+        command += ["--platform", f"{tag}_{architecture.wheels}"]
     command += ["--target", str(site), "-r", str(project / "requirements-ci.txt")]
     try:
         run(command)

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What came of the guests: one row a boot, from pytest's JUnit XML; docs/kernels.md from them."""
+"""What came of the guests: one row a boot, from pytest's JUnit XML; Markdown from them."""
 
+import datetime
 import fnmatch
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +19,11 @@ _KERNEL = re.compile(r"<!-- kernel (.*) -->")
 _HEAD = """\
 # Kernels
 
-Written by `sudo make vm-test`, which boots Debian's kernels under QEMU without KVM and runs the
-tests in them; do not edit. A skip is a test that this kernel or card cannot run, for a reason that
-vm-test/matrix.toml lists; any other skip fails.
+Written by `sudo make vm-test` from [kernels.json](kernels.json); do not edit. It boots Debian's
+kernels under QEMU without KVM and runs the tests in them; each row is of the last run on the day
+it names. A skip is a test that this kernel or card cannot run, for a reason that
+vm-test/matrix.toml lists; any other skip fails. Seconds are those of a guest that had one of the
+machine's two processors, or less.
 
 """
 _VERIFIER = """
@@ -49,6 +53,7 @@ class Row:
     skipped: Counter[str] = field(default_factory=Counter)
     troubles: list[str] = field(default_factory=list)
     verified: dict[str, int] = field(default_factory=dict)
+    day: str = field(default_factory=lambda: str(datetime.date.today()))
 
     def line(self) -> str:
         """For a person who waits."""
@@ -114,11 +119,11 @@ def _allows(entry: dict[str, Any], test: str, reason: str, found: Row) -> bool:
     )
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: Sequence[Row]) -> str:
     """Markdown: a line a boot."""
     lines = [
-        "| Linux | card | suite | passed | failed | skipped | s |",
-        "|---|---|---|---|---|---|---|",
+        "| Linux | card | suite | passed | failed | skipped | s | day |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for found in rows:
         cells = (
@@ -129,12 +134,13 @@ def table(rows: list[Row]) -> str:
             str(found.failed) if found.passed or found.failed else "no answer",
             str(sum(found.skipped.values())),
             f"{found.seconds:.0f}",
+            found.day,
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def verifier_table(rows: list[Row]) -> str:
+def verifier_table(rows: Sequence[Row]) -> str:
     """Markdown: a line a program, a column a kernel; the two hooks' programs are often alike."""
     columns = {found.release: found.verified for found in rows if found.verified}
     programs = sorted({program for column in columns.values() for program in column})
@@ -146,7 +152,7 @@ def verifier_table(rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def document(rows: list[Row]) -> str:
+def document(rows: Sequence[Row]) -> str:
     """docs/kernels.md."""
     reasons: Counter[tuple[str, str]] = Counter()
     for found in rows:

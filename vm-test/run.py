@@ -23,6 +23,7 @@ import debian
 import guest
 import image
 import kernels
+import record
 import report
 
 HERE = Path(__file__).resolve().parent
@@ -171,12 +172,10 @@ def main() -> int:
     except KeyboardInterrupt:
         print("vm-test: interrupted; all guests are ended", file=sys.stderr)
         return 130
+    lasting = [row for row in rows if not matrix["suite"][row.suite].get("asked")]
+    record.note(image.PROJECT / "docs", lasting, list(matrix["kernel"]), list(matrix["suite"]))
     print(report.table(rows))
-    if any(row.troubles for row in rows):
-        return 1
-    if not args.kernel and not args.suite:
-        (image.PROJECT / "docs/kernels.md").write_text(report.document(rows))
-    return 0
+    return int(any(row.troubles for row in rows))
 
 
 if __name__ == "__main__":
