@@ -31,9 +31,7 @@ def note(docs: Path, rows: Sequence[Row], kernels: Sequence[str], suites: Sequen
         if not row.troubles and row.kernel in kernels and row.suite in suites
     ]
     good.sort(key=lambda row: (kernels.index(row.kernel), suites.index(row.suite), row.card))
-    data = [
-        {key: value for key, value in asdict(row).items() if key != "troubles"} for row in good
-    ]
+    data = [{key: value for key, value in asdict(row).items() if key != "troubles"} for row in good]
     for entry in data:
         entry["seconds"] = round(entry["seconds"])
     (docs / DATA).write_text(json.dumps({"rows": data}, indent=1) + "\n")

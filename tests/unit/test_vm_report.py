@@ -25,7 +25,16 @@ def guests(monkeypatch: pytest.MonkeyPatch) -> Any:
     import report
 
     yield guest, report
-    for name in ("guest", "report", "image", "kernels"):
+    for name in (
+        "architecture",
+        "debian",
+        "foreign",
+        "guest",
+        "image",
+        "kernels",
+        "record",
+        "report",
+    ):
         sys.modules.pop(name, None)
 
 
@@ -80,3 +89,27 @@ def test_what_ended_early_or_made_the_kernel_complain(
     assert row.passed == 1
     assert bool(row.troubles) == (trouble is not None)
     assert trouble is None or any(trouble in line for line in row.troubles)
+
+
+def test_the_record_keeps_what_passed_last(guests: Any, tmp_path: Path) -> None:
+    guest, report = guests
+    import record
+
+    def row(kernel: str, suite: str, answer: str) -> Any:
+        text = f"<testsuites>{answer}</testsuites>\n<!-- exit {int(answer != PASSED)} -->"
+        return report.row(
+            kernel, f"{kernel}.9", suite, "", guest.Boot(text.encode(), 1.4, False), []
+        )
+
+    def note(*rows: Any) -> list[tuple[str, str]]:
+        record.note(tmp_path, rows, ["6.1", "7.2"], ["bpf", "net"])
+        return [(found.kernel, found.suite) for found in record.read(tmp_path)]
+
+    assert note(row("7.2", "bpf", PASSED), row("6.1", "net", PASSED)) == [
+        ("6.1", "net"),
+        ("7.2", "bpf"),
+    ]
+    assert note(row("7.2", "bpf", PASSED + FAILED)) == [("6.1", "net")]
+    assert note(row("6.1", "bpf", PASSED)) == [("6.1", "bpf"), ("6.1", "net")]
+    assert (tmp_path / record.PAGE).read_text() == report.document(record.read(tmp_path))
+    assert "| 6.1.9 | - | bpf | 1 | 0 | 0 | 1 |" in (tmp_path / record.PAGE).read_text()
