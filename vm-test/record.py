@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What passed last, of each kernel, suite and card: docs/kernels.json, and docs/kernels.md from it."""
+"""What passed last, by kernel, suite and card: docs/kernels.json, and docs/kernels.md from it."""
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from pathlib import Path
 from report import Row, document
 
 DATA, PAGE = "kernels.json", "kernels.md"
+_one_at_a_time = threading.Lock()
 
 
 def read(docs: Path) -> list[Row]:
@@ -24,6 +26,11 @@ def note(docs: Path, rows: Sequence[Row], kernels: Sequence[str], suites: Sequen
 
     kernels, suites: in the order of the page; what is not among them goes too.
     """
+    with _one_at_a_time:
+        _note(docs, rows, kernels, suites)
+
+
+def _note(docs: Path, rows: Sequence[Row], kernels: Sequence[str], suites: Sequence[str]) -> None:
     known = {(row.kernel, row.suite, row.card): row for row in (*read(docs), *rows)}
     good = [
         row

@@ -129,6 +129,9 @@ def _run(plan: Plan, job: Job) -> report.Row:
         )
     allowed = plan.matrix.get("skip", [])
     row = report.row(job.kernel, release, job.suite, job.card, boot, allowed)
+    if not plan.matrix["suite"][job.suite].get("asked"):
+        known, suites = list(plan.matrix["kernel"]), list(plan.matrix["suite"])
+        record.note(image.PROJECT / "docs", [row], known, suites)
     print(f"vm-test: {row.line()}", file=sys.stderr, flush=True)
     for trouble in row.troubles:
         print(f"vm-test:   {trouble}", file=sys.stderr)
@@ -172,8 +175,6 @@ def main() -> int:
     except KeyboardInterrupt:
         print("vm-test: interrupted; all guests are ended", file=sys.stderr)
         return 130
-    lasting = [row for row in rows if not matrix["suite"][row.suite].get("asked")]
-    record.note(image.PROJECT / "docs", lasting, list(matrix["kernel"]), list(matrix["suite"]))
     print(report.table(rows))
     return int(any(row.troubles for row in rows))
 

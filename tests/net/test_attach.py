@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,8 @@ def test_update_in_place_misses_no_packet(cli: Cli, veth: Veth, hook: str) -> No
 
         def stream() -> None:
             while not stop.is_set():
-                opened.send(FRAME)
+                with suppress(OSError):  # ENOBUFS: a slow machine does not take them as fast
+                    opened.send(FRAME)
 
         thread = threading.Thread(target=stream)
         thread.start()
