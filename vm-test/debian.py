@@ -46,7 +46,7 @@ class Apt:
         self._options = [word for key, value in places.items() for word in ("-o", f"{key}={value}")]
 
     def update(self) -> None:
-        """Reads the suite's lists, once a day."""
+        """Reads the suite's lists, once a day, and forgets what was fetched with earlier ones."""
         done = self._state / "done"
         if done.exists() and time.time() - done.stat().st_mtime < _FRESH:
             return
@@ -55,6 +55,7 @@ class Apt:
         (self._state / "status").touch()
         (self._state / "sources.list").write_text(f"deb {_mirror()} {self.suite} main\n")
         run(["apt-get", *self._options, "update"])
+        run(["apt-get", *self._options, "clean"])  # unpack_system takes all that is there
         done.touch()
 
     def needs(self, package: str) -> set[str]:
