@@ -5,7 +5,6 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from report import Row, document
