@@ -37,8 +37,8 @@ def _note(docs: Path, rows: Sequence[Row], kernels: Sequence[str], suites: Seque
         if not row.troubles and row.kernel in kernels and row.suite in suites
     ]
     good.sort(key=lambda row: (kernels.index(row.kernel), suites.index(row.suite), row.card))
-    data = [{key: value for key, value in asdict(row).items() if key != "troubles"} for row in good]
+    data = [{**vars(row), "seconds": round(row.seconds)} for row in good]
     for entry in data:
-        entry["seconds"] = round(entry["seconds"])
+        del entry["troubles"]  # it has none
     (docs / DATA).write_text(json.dumps({"rows": data}, indent=1) + "\n")
     (docs / PAGE).write_text(document(read(docs)))
