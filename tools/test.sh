@@ -14,6 +14,17 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 # -r: failures, errors and skips are listed with their reasons at the end. No cache: one that root
 # left would be in the way of the next run without root.
-.venv/bin/python -m pytest --no-header -p no:cacheprovider -r fEs tests || status=1
+pytest=(.venv/bin/python -m pytest --no-header -p no:cacheprovider -r fEs --durations 5)
+# Real traffic waits more than it computes: it runs beside the rest, and is shown after it.
+net=$(mktemp)
+trap 'rm -f "$net"' EXIT
+set -m # else it would ignore SIGINT, and all that it starts
+"${pytest[@]}" tests/net >"$net" 2>&1 </dev/null &
+beside=$!
+set +m
+trap 'kill -INT -- -$beside 2>/dev/null; wait $beside; exit 130' INT TERM
+"${pytest[@]}" tests --ignore=tests/net || status=1
+wait $beside || status=1
+cat "$net"
 [ $status -eq 0 ] || echo "test: FAILED"
 exit $status
