@@ -11,7 +11,7 @@ mkdir -p /dev/shm && mount -t tmpfs tmpfs /dev/shm
 mount -t bpf -o mode=0700 bpf /sys/fs/bpf
 ln -s /proc/self/fd /dev/fd
 for device in /sys/bus/{pci,virtio}/devices/*/modalias; do modprobe -q "$(cat "$device")"; done
-modprobe -q tun # nothing else asks for /dev/net/tun
+modprobe -qa tun mpls_router mpls_iptunnel # nothing else asks for them
 ip link set lo up
 line=$(sed -n 's/.*run=\([^ ]*\).*/\1/p' /proc/cmdline | base64 -d)
 cd "$project" || exit
