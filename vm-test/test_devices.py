@@ -161,9 +161,9 @@ def test_labels(cli: Cli, veth: Veth) -> None:
             space.sysctl(net__mpls__platform_labels=1000, net__mpls__conf__eth0__input=1)
         except KernelError:
             pytest.skip("the kernel has no MPLS")
+        space.run("ip", "-f", "mpls", "route", "add", f"10{here}", "dev", "lo")
         space.ip(
             f"address add 10.8.0.{here}/32 dev lo\n"
-            f"-f mpls route add 10{here} dev lo\n"
             f"route add 10.8.0.{there}/32 encap mpls 10{there} via {other.v4} src 10.8.0.{here}\n"
         )
     veth.offloads(False)
