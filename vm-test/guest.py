@@ -5,7 +5,9 @@ import base64
 import os
 import signal
 import subprocess
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ CPUS = 2  # some tests want two to meet
 GRACE = 30.0  # seconds between asking a run to end and ending it
 _ETHERNET = "02:00:00:00:00:{:02x}"
 _children: set[subprocess.Popen[bytes]] = set()
+stopping = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -68,16 +71,18 @@ def _run(command: list[str], log: Path, answer: Path, seconds: float, *, guest: 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
     """Tests have time to remove what they made."""
-    os.killpg(child.pid, signal.SIGINT)
-    try:
-        child.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+    with suppress(ProcessLookupError):  # it has just ended by itself
+        os.killpg(child.pid, signal.SIGINT)
+        try:
+            child.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
 
 
 def end_all() -> None:
-    """Ends whatever is running."""
+    """Ends whatever is running; `stopping` says from now on that it did not end by itself."""
+    stopping.set()
     for child in list(_children):
         _end(child)
 

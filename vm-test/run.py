@@ -129,6 +129,8 @@ def _run(plan: Plan, job: Job) -> report.Row:
         )
     allowed = plan.matrix.get("skip", [])
     row = report.row(job.kernel, release, job.suite, job.card, boot, allowed)
+    if guest.stopping.is_set():
+        return row  # of a run that was broken off: it says nothing, and is not to be on record
     if not plan.matrix["suite"][job.suite].get("asked"):
         known, suites = list(plan.matrix["kernel"]), list(plan.matrix["suite"])
         record.note(image.PROJECT / "docs", [row], known, suites)

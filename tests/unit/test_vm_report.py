@@ -34,6 +34,7 @@ def guests(monkeypatch: pytest.MonkeyPatch) -> Any:
         "kernels",
         "record",
         "report",
+        "run",
     ):
         sys.modules.pop(name, None)
 
@@ -113,6 +114,30 @@ def test_the_record_keeps_what_passed_last(guests: Any, tmp_path: Path) -> None:
     assert record.read(tmp_path)[0].skipped == {"vmxnet3: no native XDP": 1}
     assert (tmp_path / record.PAGE).read_text() == report.document(record.read(tmp_path))
     assert "| 6.1.9 | vmxnet3 | bpf | 1 | 0 | 1 | 1 |" in (tmp_path / record.PAGE).read_text()
+
+
+def test_a_run_that_is_broken_off_is_not_on_record(
+    guests: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    guest, _ = guests
+    import record
+    import run
+
+    def broken_off(*_: Any, **__: Any) -> Any:
+        guest.end_all()
+        return guest.Boot(b"", 1.0, False, -2)
+
+    noted: list[Any] = []
+    monkeypatch.setattr(guest, "without", broken_off)
+    monkeypatch.setattr(record, "note", lambda *arguments: noted.append(arguments))
+    plan = run.Plan({"kernel": {"running": {}}, "suite": {"bpf": {}}}, tmp_path)
+    row = run._run(plan, run.Job("running", "bpf", "tests/bpf", 1.0))
+    assert row.troubles
+    assert noted == []
+    guest.stopping.clear()
+    monkeypatch.setattr(guest, "without", lambda *_, **__: guest.Boot(b"", 1.0, False, 1))
+    run._run(plan, run.Job("running", "bpf", "tests/bpf", 1.0))
+    assert len(noted) == 1
 
 
 def test_the_page_in_docs_is_that_of_the_data(guests: Any) -> None:
