@@ -21,6 +21,9 @@
 
 #define DNS_HEADER 12
 #define DNS_LABEL_MAX 63
+#define DNS_NAME_MAX \
+	253 /* RFC 1035, 3.1: 255 with the first length and the last */
+#define DNS_LABELS_MAX 128
 #define DNS_OPCODE_MAX 6 /* RFC 8490; 3 was never assigned */
 #define DNS_RECORDS_MAX 512
 
@@ -47,6 +50,49 @@ static __always_inline bool dns_header(const struct bytes *m, __u32 at,
 	       be16_at(m, at + 10) <= DNS_RECORDS_MAX;
 }
 
+struct question {
+	const struct bytes *m;
+	volatile struct question_state
+		*state; /* not on the stack of a callback */
+	struct scratch *s;
+	__u32 end;
+};
+
+/* One label, behind a dot unless it is the first. Returns 1 to stop. */
+static long question_label(__u32 i, struct question *q)
+{
+	volatile struct question_state *state = q->state;
+	__u32 at = state->at, to = state->length, length = byte_at(q->m, at);
+
+	if (at >= q->end)
+		return 1;
+	if (!length) {
+		if (at + 5 <= q->end)
+			state->result = to;
+		return 1;
+	}
+	/* Byte and bounds of a label: its end is another one's length. */
+	if (length > DNS_LABEL_MAX || at + length >= q->end ||
+	    at + length >= STREAM_MAX)
+		return 1;
+	opaque(to);
+	if (to + 1 + length > DNS_NAME_MAX || to > DNS_NAME_MAX)
+		return 1;
+	if (to)
+		q->s->name[to++] = '.';
+	opaque(to);
+	opaque(at);
+	opaque(length);
+	if (to > DNS_NAME_MAX || at >= STREAM_MAX || length > DNS_LABEL_MAX ||
+	    !length)
+		return 1;
+	if (bpf_probe_read_kernel(&q->s->name[to], length, &q->m->b[at] + 1))
+		return 1;
+	state->length = to + length;
+	state->at = at + 1 + length;
+	return 0;
+}
+
 /*
  * Labels of the first question as a dotted name in scratch.name. The length, 0
  * for the root, -1 where the grammar is broken. Global: verified once.
@@ -54,38 +100,17 @@ static __always_inline bool dns_header(const struct bytes *m, __u32 at,
 __noinline int dns_question(struct bytes *m, __u32 at, __u32 end)
 {
 	struct scratch *s = scratch_get();
-	volatile struct question_state *q;
+	struct question q = { .m = m, .s = s, .end = end };
 
 	if (!m || !s || end > STREAM_MAX || at > end)
 		return -1;
 	opaque(s);
-	q = &s->question;
-	q->left = q->length = 0;
-#pragma clang loop unroll(disable)
-	for (int i = 0; i <= NAME_MAX_LEN; i++, at++) {
-		__u32 c = byte_at(m, at), left = q->left, length = q->length;
-
-		if (at >= end)
-			return -1;
-		if (!left) {
-			if (!c)
-				return at + 5 <= end ? (int)length : -1;
-			if (c > DNS_LABEL_MAX)
-				return -1;
-			q->left = c;
-			if (!length)
-				continue;
-			c = '.';
-		} else {
-			q->left = left - 1;
-		}
-		opaque(length);
-		if (length >= NAME_MAX_LEN)
-			return -1;
-		s->name[length] = c;
-		q->length = length + 1;
-	}
-	return -1;
+	q.state = &s->question;
+	q.state->at = at;
+	q.state->length = 0;
+	q.state->result = -1;
+	bpf_loop(DNS_LABELS_MAX, question_label, &q, 0);
+	return q.state->result;
 }
 
 #endif /* XDPPROBE_DNS_H */

@@ -31,6 +31,7 @@
 #define TLS_EXTENSION_SERVER_NAME 0
 #define TLS_NAME_TYPE_HOST 0
 #define TLS_EXTENSIONS_MAX 256
+#define TLS_EXTENSIONS_STEP 16
 #define TLS_RECORDS_MAX 512 /* that one hello may be split into */
 
 /* Not before the bytes up to `stop` are there; those up to `end` are. */
@@ -58,33 +59,66 @@ hello_server_name(struct bytes *m, __u32 at, __u32 length, struct found *out)
 	return name ? OUTCOME_NAME : OUTCOME_NAMELESS;
 }
 
-/* Extensions from `at` to `stop`, of which the bytes before `end` are there. */
-static __always_inline enum outcome hello_extensions(struct bytes *m, __u32 at,
-						     __u32 stop, __u32 end,
-						     struct found *out)
-{
-#pragma clang loop unroll(disable)
-	for (int i = 0; i < TLS_EXTENSIONS_MAX; i++) {
-		__u32 type, length;
+struct extensions {
+	struct bytes *m;
+	volatile struct hello_state *state; /* not on the stack of a callback */
+	struct found *out;
+	__u32 stop, end;
+};
 
-		if (at + 4 > stop)
+/* Up to EXTENSIONS_STEP extensions: a call for each would cost more than reading
+ * it. OUTCOME_OTHER: go on. */
+static __always_inline enum outcome hello_step(struct extensions *e)
+{
+	__u32 at = e->state->at, type, length;
+
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < TLS_EXTENSIONS_STEP; i++) {
+		if (at + 4 > e->stop)
 			return OUTCOME_NAMELESS;
-		if (at + 4 > end)
-			return hello_wait(out, at + 4, end);
-		type = be16_at(m, at);
-		length = be16_at(m, at + 2);
+		if (at + 4 > e->end)
+			return hello_wait(e->out, at + 4, e->end);
+		type = be16_at(e->m, at);
+		length = be16_at(e->m, at + 2);
 		at += 4;
-		if (at + length > stop)
+		if (at + length > e->stop)
 			return OUTCOME_MALFORMED;
-		if (type == TLS_EXTENSION_SERVER_NAME) {
-			if (at + length > end)
-				return hello_wait(out, at + length, end);
-			return hello_server_name(m, at, length, out);
-		}
-		at += length;
-		if (at > STREAM_MAX)
+		if (type == TLS_EXTENSION_SERVER_NAME)
 			break;
+		at += length;
 	}
+	e->state->at = at;
+	if (type != TLS_EXTENSION_SERVER_NAME)
+		return OUTCOME_OTHER;
+	if (at + length > e->end)
+		return hello_wait(e->out, at + length, e->end);
+	return hello_server_name(e->m, at, length, e->out);
+}
+
+static long hello_extension(__u32 i, struct extensions *e)
+{
+	e->state->result = hello_step(e);
+	return e->state->result != OUTCOME_OTHER || e->state->at > STREAM_MAX;
+}
+
+/* Extensions from `at` to `stop`, of which the bytes before `end` are there. */
+static __always_inline int hello_extensions(struct bytes *m, __u32 at,
+					    __u32 stop, __u32 end,
+					    struct found *out)
+{
+	struct scratch *s = scratch_get();
+	struct extensions e = { .m = m, .out = out, .stop = stop, .end = end };
+
+	if (!s)
+		return OUTCOME_OTHER;
+	opaque(s);
+	e.state = &s->hello;
+	e.state->at = at;
+	e.state->result = OUTCOME_OTHER;
+	bpf_loop(TLS_EXTENSIONS_MAX / TLS_EXTENSIONS_STEP, hello_extension, &e,
+		 0);
+	if (e.state->result != OUTCOME_OTHER)
+		return e.state->result;
 	count(LOSS_HELLO_LONG);
 	return OUTCOME_NAMELESS;
 }

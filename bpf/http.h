@@ -14,8 +14,8 @@
 #include "counters.h"
 #include "outcome.h"
 
-#define HTTP_LINES_MAX 256	 /* looked at for a Host */
-#define HTTP_LINE_WORDS 64	 /* searched for an end in one step */
+#define HTTP_STEPS_MAX 384	 /* lines, and 128-byte pieces of them */
+#define HTTP_STEP_WORDS 16	 /* searched for an end in one step */
 #define HTTP_BLANKS_MAX 16	 /* before a value */
 #define HTTP_REQUEST_LINE_MIN 14 /* "GET / HTTP/1.1" */
 #define HTTP_METHOD_BYTES 8	 /* that tell whether it is a method */
@@ -102,24 +102,33 @@ static __always_inline bool http_prefix(const struct bytes *m, __u32 end)
 }
 
 struct http_scan {
-	const struct bytes *m;
+	struct bytes *m;
 	volatile struct http_state *state; /* not on the stack of a callback */
 	__u32 end;
 };
 
-/* One line: the first must end with the version, an empty one ends the header.
- * Returns 1 to stop. */
-static __always_inline long http_line(struct http_scan *s, __u32 newline)
+/*
+ * One line: the first must end with the version, an empty one ends the header.
+ * Returns 1 to stop. Global: verified once, and not for each word that an end may
+ * stand in.
+ */
+__noinline int http_line(struct bytes *m, __u32 newline)
 {
-	volatile struct http_state *state = s->state;
-	__u32 at = state->at, last = newline;
+	struct scratch *s = scratch_get();
+	volatile struct http_state *state;
+	__u32 at, last = newline;
 
-	if (last > at && byte_at(s->m, last - 1) == '\r')
+	if (!m || !s)
+		return 1;
+	opaque(s);
+	state = &s->http;
+	at = state->at;
+	if (last > at && byte_at(m, last - 1) == '\r')
 		last--;
 	if (!state->lines++) {
 		if (last >= at + HTTP_REQUEST_LINE_MIN &&
-		    be32_at(s->m, last - 8) == FOUR('H', 'T', 'T', 'P') &&
-		    be24_at(s->m, last - 4) == FOUR(0, '/', '1', '.'))
+		    be32_at(m, last - 8) == FOUR('H', 'T', 'T', 'P') &&
+		    be24_at(m, last - 4) == FOUR(0, '/', '1', '.'))
 			goto next;
 		state->result = OUTCOME_OTHER;
 		return 1;
@@ -128,8 +137,8 @@ static __always_inline long http_line(struct http_scan *s, __u32 newline)
 		state->result = OUTCOME_NAMELESS;
 		return 1;
 	}
-	if ((be32_at(s->m, at) | 0x20202020) == FOUR('h', 'o', 's', 't') &&
-	    byte_at(s->m, at + 4) == ':') {
+	if ((be32_at(m, at) | 0x20202020) == FOUR('h', 'o', 's', 't') &&
+	    byte_at(m, at + 4) == ':') {
 		state->value = at + 5;
 		state->result = OUTCOME_NAME;
 		return 1;
@@ -139,14 +148,14 @@ next:
 	return 0;
 }
 
-/* Look for the end of the line in the next 512 bytes. */
+/* Look for the end of the line in the next 128 bytes. */
 static long http_step(__u32 index, struct http_scan *s)
 {
 	__u32 from = s->state->from, newline;
 	__u64 marks = 0;
 
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < HTTP_LINE_WORDS; i++) {
+	for (int i = 0; i < HTTP_STEP_WORDS; i++) {
 		if (from >= s->end || from > STREAM_MAX - 8)
 			return 1;
 		marks = zero_bytes(word_at(s->m, from) ^ ONES * '\n');
@@ -159,7 +168,7 @@ static long http_step(__u32 index, struct http_scan *s)
 		return 0;
 	}
 	newline = from + first_marked(marks);
-	return newline >= s->end || http_line(s, newline);
+	return newline >= s->end || http_line(s->m, newline);
 }
 
 /* The Host field's value from its first byte on; name_normalise() finds where
@@ -196,10 +205,10 @@ __noinline int http_read(struct bytes *m, __u32 end, struct found *out)
 	scan.state = &s->http;
 	scan.state->at = scan.state->from = scan.state->lines = 0;
 	scan.state->result = OUTCOME_MORE;
-	steps = bpf_loop(HTTP_LINES_MAX, http_step, &scan, 0);
+	steps = bpf_loop(HTTP_STEPS_MAX, http_step, &scan, 0);
 	if (scan.state->result == OUTCOME_NAME)
 		return http_host(m, scan.state->value, end, out);
-	if (steps >= HTTP_LINES_MAX) {
+	if (steps >= HTTP_STEPS_MAX) {
 		count(LOSS_HELLO_LONG);
 		return OUTCOME_NAMELESS;
 	}

@@ -325,8 +325,16 @@ struct join_state {
 };
 
 struct question_state {
-	__u32 left;   /* bytes of the label */
+	__u32 at;     /* of the next label's length */
 	__u32 length; /* of the name so far */
+	__s32 result;
+	__u32 reserved;
+};
+
+/* How far the search for an extension has come. */
+struct hello_state {
+	__u32 at;
+	__s32 result;
 };
 
 /* How far the search for a Host field has come. */
@@ -353,6 +361,7 @@ struct scratch {
 	struct http_state http;
 	struct join_state join;
 	struct question_state question;
+	struct hello_state hello;
 	struct name_key key;
 	__u32 reserved;
 	__u8 name[NAME_MAX_LEN + 1];

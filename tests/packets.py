@@ -9,7 +9,7 @@ Builders take their payload first and return bytes, so that they nest from the i
 documentation (RFC 5737, RFC 3849). A header that should be wrong is made so by its keyword.
 """
 
-import ipaddress
+import socket
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
@@ -33,7 +33,7 @@ FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
 
 @lru_cache(4096)
 def _packed(address: str) -> bytes:
-    return ipaddress.ip_address(address).packed
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
 
 
 class Endpoint(NamedTuple):
@@ -262,11 +262,9 @@ def arp_request() -> bytes:
 
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
-    data += bytes(len(data) % 2)
-    total = int(sum(struct.unpack(f">{len(data) // 2}H", data)))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    # A sum with end-around carry is the remainder by 0xFFFF, but where that is 0 and words are not.
+    number = int.from_bytes(data + bytes(len(data) % 2), "big")
+    return 0xFFFF - (number % 0xFFFF or 0xFFFF * bool(number))
 
 
 def crc32c(data: bytes) -> int:

@@ -105,9 +105,20 @@ def _project_files() -> list[str]:
         .split("\0")
     )
     made = [str(path.relative_to(PROJECT)) for path in (PROJECT / "xdpprobe/data").glob("*.o")]
-    compiled = [_compiled(name) for name in tracked if name.endswith(".py")]
+    _compile_project()
+    caches = {(PROJECT / name).parent / "__pycache__" for name in tracked if name.endswith(".py")}
+    compiled = [str(c.relative_to(PROJECT)) for folder in caches for c in folder.glob("*.pyc")]
     names = [*tracked, *made, *compiled]
     return [name for name in names if (PROJECT / name).exists()]
+
+
+def _compile_project() -> None:
+    """Else each guest would do it, at a tenth of the speed; tests are pytest's to compile."""
+    python, environment = str(PROJECT / ".venv/bin/python"), dict(os.environ)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    _run([python, "-m", "compileall", "-q", "xdpprobe"], cwd=PROJECT, env=environment)
+    collect = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only"]
+    _run([python, *collect, "tests", "vm-test"], cwd=PROJECT, env=environment)
 
 
 def _copy(names: list[str], source: Path, target: Path) -> None:

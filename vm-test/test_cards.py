@@ -20,6 +20,7 @@ HOOKS = {
     "skb": ("--hook", "xdp", "--mode", "skb"),
     "tc": ("--hook", "tc"),
 }
+UPDATED = ("tc", "native")  # in place, after that: skb is the kernel's, whatever the driver
 
 
 def attach(cli: Cli, end: End, *options: str) -> str:
@@ -62,13 +63,9 @@ def test_every_frame_counts_once_and_a_hello_in_two_is_named(
     assert arrived(cli, expected) == expected
     (flow,) = (flow for flow in cli.json("flows")["flows"] if flow["app"])
     assert (flow["app"], flow["host"], flow["packets"]) == ("youtube", "www.youtube.com", [3, 0])
-
-
-def test_an_update_and_a_detach_under_traffic(cli: Cli, cards: Veth) -> None:
-    for how in ("tc", "skb"):
-        attach(cli, cards.left, *HOOKS[how])
-        send(cards.right, COUNT)
+    if how in UPDATED:
         assert "updated in place" in attach(cli, cards.left)
         send(cards.right, COUNT)
-        assert arrived(cli, [2 * COUNT, 0]) == [2 * COUNT, 0]
-        cli("detach", "--all")
+        expected[0] += COUNT
+        assert arrived(cli, expected) == expected
+    cli("detach", "--all")

@@ -98,7 +98,9 @@ def named(cli: Cli) -> list[dict[str, Any]]:
 
 
 def test_on_the_device(cli: Cli, devices: Veth) -> None:
-    """All its packets count once, and the connection has its name."""
+    """All its packets count once, connections have their name, and what an operator does with it
+    while it is watched - an update, a flap, its removal - does no harm.
+    """
     cli.attach(devices.left)
     download(devices.left, devices.right, AMOUNT)
     (flow,) = named(cli)
@@ -107,6 +109,14 @@ def test_on_the_device(cli: Cli, devices: Veth) -> None:
     (entry,) = cli.json("status")["interfaces"]
     assert entry["state"] == "up"
     assert min(entry["packets"]) > 0
+    assert "updated in place" in cli.attach(devices.left).stdout
+    devices.left.namespace.ip("link set dev0 down\nlink set dev0 up\n")
+    devices.left.namespace.wait_for_carrier("dev0")
+    download(devices.left, devices.right, AMOUNT)
+    assert [flow["app"] for flow in named(cli)] == ["youtube"] * 2
+    devices.left.namespace.ip("link delete dev0\n")
+    (entry,) = cli.json("status")["interfaces"]
+    assert entry["state"] == "gone"
     cli("detach", "--all")
 
 
@@ -118,20 +128,6 @@ def test_on_what_carries_it(cli: Cli, veth: Veth, devices: Veth, kind: Kind) -> 
     (flow,) = named(cli)
     assert (flow["app"], flow["host"]) == ("youtube", "www.youtube.com")
     assert (flow["src"], flow["dst"]) == ("10.7.0.1", "10.7.0.2")
-
-
-def test_an_update_a_flap_and_removal(cli: Cli, devices: Veth) -> None:
-    """What an operator does with a device while it is watched."""
-    cli.attach(devices.left, "--hook", "tc")
-    assert "updated in place" in cli.attach(devices.left).stdout
-    devices.left.namespace.ip("link set dev0 down\nlink set dev0 up\n")
-    devices.left.namespace.wait_for_carrier("dev0")
-    download(devices.left, devices.right, AMOUNT)
-    assert [flow["app"] for flow in named(cli)] == ["youtube"]
-    devices.left.namespace.ip("link delete dev0\n")
-    (entry,) = cli.json("status")["interfaces"]
-    assert entry["state"] == "gone"
-    cli("detach", "--all")
 
 
 def test_netkit(cli: Cli, veth: Veth) -> None:

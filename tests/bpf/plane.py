@@ -8,11 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tests.packets import Conversation, Endpoint
+from xdpprobe import syscall
 from xdpprobe.loader import Loaded
 
 XDP_PASS, TC_NEXT = 2, 0xFFFFFFFF
 HOOKS = {"xdp": ("xdp_entry", XDP_PASS), "tc": ("tc_ingress", TC_NEXT)}
 FLOWS = 16384
+LONGEST = 1 << 16  # bytes of a frame
 
 Array = npt.NDArray[Any]
 
@@ -43,6 +45,7 @@ class Plane:
         self.hook = hook
         self.loaded = loaded
         self._program = loaded.prog_fd(program)
+        self._run = syscall.test_runner(self._program, LONGEST)
         self._hot = loaded.array("flow_hot", writable=True)
         self._cold = loaded.array("flow_cold", writable=True)
         self._names = loaded.array("names", writable=True)
@@ -52,6 +55,7 @@ class Plane:
     def use(self, program: str) -> None:
         """Send frames through another program of the hook."""
         self._program = self.loaded.prog_fd(program)
+        self._run = syscall.test_runner(self._program, LONGEST)
 
     def shortest(self, frame: bytes) -> int:
         """The shortest frame of this type that BPF_PROG_TEST_RUN takes."""
@@ -74,23 +78,29 @@ class Plane:
     def send(self, *frames: bytes, context: bytes | None = None) -> None:
         """Run the program on each; whatever it is, the packet must pass."""
         for frame in frames:
-            returned, _, _ = self.loaded.test_run(self._program, frame, ctx=context)
-            assert returned == self.verdict
+            if context is None:
+                assert self._run(frame) == self.verdict
+            else:
+                returned, _, _ = self.loaded.test_run(self._program, frame, ctx=context)
+                assert returned == self.verdict
 
     def flow(self, talk: Conversation, l4: int = 6) -> Flow | None:
         """The flow of a conversation."""
         low, high = sorted((end.mapped, end.port) for end in (talk.client, talk.server))
         client = np.frombuffer(talk.client.mapped, np.uint8)
-        near = (self._cold["address"] == client).all(axis=2).any(axis=1)
-        flows = self.flows(near)
-        found = [flow for flow in flows if (flow.l4, *flow.ends) == (l4, low, high)]
+        live = np.flatnonzero(self._hot["tag"])
+        near = live[(self._cold["address"][live] == client).all(axis=2).any(axis=1)]
+        found = [flow for flow in self._flows(near) if (flow.l4, *flow.ends) == (l4, low, high)]
         assert len(found) <= 1
         return found[0] if found else None
 
     def flows(self, among: Array | None = None) -> list[Flow]:
         """All flows, or those of the table's entries that `among` marks."""
         live = self._hot["tag"] != 0
-        return [self._flow(int(i)) for i in np.flatnonzero(live if among is None else live & among)]
+        return self._flows(np.flatnonzero(live if among is None else live & among))
+
+    def _flows(self, indices: Array) -> list[Flow]:
+        return [self._flow(int(index)) for index in indices]
 
     def _flow(self, index: int) -> Flow:
         hot, cold = self._hot[index], self._cold[index]

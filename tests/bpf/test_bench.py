@@ -3,8 +3,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests import inside
 from tests.unit.test_bench import ids
 from xdpprobe import catalogue as catalogues
 from xdpprobe.bench.feeder import HOOKS
@@ -114,8 +113,7 @@ def test_a_row_that_does_something_else_is_void(
 
 
 def test_command_prints_what_the_table_has_room_for() -> None:
-    argv = [sys.executable, "-m", "xdpprobe", "bench", "--quick", "--flows", "16384", "--json"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = inside.run(["bench", "--quick", "--flows", "16384", "--json"])
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     assert (found["schema"], found["hook"], found["capacity"]) == (2, "xdp", 16384)

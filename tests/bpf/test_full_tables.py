@@ -18,7 +18,8 @@ LASTING = {"fragment_timeout": 1 << 20}  # jiffies: a slow machine must not make
 
 @pytest.fixture(params=list(HOOKS))
 def small(request: pytest.FixtureRequest) -> Iterator[Plane]:
-    with load_object(LASTING, flows=ENTRIES, names=ENTRIES) as loaded:
+    only = [HOOKS[request.param][0]]
+    with load_object(LASTING, flows=ENTRIES, names=ENTRIES, programs=only) as loaded:
         yield Plane(loaded, request.param)
 
 

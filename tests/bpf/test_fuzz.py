@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests import messages
+from tests.effort import examples
 from tests.fuzz import cases, invariants, names, packets
 from tests.fuzz.arena import SHORTEST, Arena
 from tests.fuzz.batch import Batch, batch_of
@@ -68,7 +69,7 @@ def test_packets_go_where_the_reference_says(arena: Arena) -> None:
     numbers = np.random.default_rng(2)
     bed = seedbed(own_groups(), packets.ROOM, numbers)
     mutator = Mutator(bed, numbers, SHORTEST[arena.hook], False)
-    for _ in range(20):
+    for _ in examples(20):
         batch = mutator.draw(packets.PACKETS)
         assert packets.differences(arena, batch) == [], cases.packets_of(batch)
 
@@ -77,7 +78,7 @@ def test_packets_go_where_the_reference_says(arena: Arena) -> None:
 def test_names_are_the_references(hook: str, tally: Tally) -> None:
     talks = Talks(random.Random(hook))
     with Arena(hook, names.SETTINGS) as arena:
-        for _ in range(10):
+        for _ in examples(10):
             names.volley(arena, [talks.draw() for _ in range(names.FLOWS)], tally)
     assert findings(tally) == []
 

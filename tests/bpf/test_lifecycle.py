@@ -180,7 +180,7 @@ ENTRIES, LASTING = 1024, 300
 
 @pytest.fixture(params=list(HOOKS))
 def small(request: pytest.FixtureRequest) -> Iterator[Plane]:
-    with load_object(flows=ENTRIES) as loaded:
+    with load_object(flows=ENTRIES, programs=[HOOKS[request.param][0]]) as loaded:
         yield Plane(loaded, request.param)
 
 

@@ -121,6 +121,9 @@ def test_hellos_in_pieces(plane: Plane, part: int) -> None:
     shape = smallest and (smallest.with_syn, [(at, len(data)) for at, data in smallest.segments])
     assert excused < max(4, len(cases) / 50)
     losses = plane.counted(before)
-    assert not wrong, (
+    # Unfinished hellos of a moment ago may hold all places that one of these can have.
+    crowded = losses.get("LOSS_HELLO_FULL", (0, 0))[0]
+    assert crowded <= max(2, len(cases) / 100)
+    assert wrong.total() == wrong["no name"] <= crowded, (
         f"{dict(wrong)} of {len(cases)}, {losses}; the simplest, SYN and segments: {shape}"
     )

@@ -112,7 +112,7 @@ def test_a_request_with_many_fields(plane: Plane) -> None:
 
 def test_a_request_with_more_fields_than_are_read(plane: Plane) -> None:
     lost = plane.counters("LOSS_HELLO_LONG")
-    before = [b"X: %d" % i for i in range(300)]
+    before = [b"X: %d" % i for i in range(400)]
     talk = plane.new_talk(80)
     plane.send(*talk.handshake(), *talk.segments(messages.http_request(NAME, before=before)))
     assert (name(plane, talk), protocol(plane, talk)) == (None, "HTTP")

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests import effort
-from tests.net import inside
+from tests import effort, inside
 from xdpprobe.lab.lab import Lab, running_lab
 from xdpprobe.lab.namespaces import Namespace, Network
 from xdpprobe.probe import Probe
