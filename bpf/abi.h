@@ -52,6 +52,7 @@ enum counter {
 	LOSS_STALE_FLOW,	  /* flow left the table while inspected */
 	LOSS_VERDICT_BUSY,	  /* verdict lost, table locked for too long */
 	LOSS_RING_FULL,		  /* record not written: reader too slow */
+	LOSS_MATCH_TRIES,	  /* more signatures fit than are looked at */
 	INFO_NO_READER,		  /* record not written: nobody reads */
 	INFO_DUPLICATE,		  /* seen before on another interface */
 	INFO_EXPIRED,		  /* flows ended by idle time-out */
@@ -60,6 +61,7 @@ enum counter {
 	INFO_HELLO_PIECES,	  /* pieces given to the hello assembler */
 	INFO_HELLO_JOINED,	  /* hellos completed from pieces */
 	INFO_NAMED,		  /* names extracted */
+	INFO_MATCHED,		  /* packets that a signature's pattern fits */
 	INFO_GSO,		  /* aggregates seen at tc (bytes: as wired) */
 	COUNTER_MAX,
 };
@@ -104,6 +106,7 @@ enum stage {
 	STAGE_INSPECT = 0, /* copy the payload, look for what it is */
 	STAGE_STREAM,	   /* put an unfinished hello together */
 	STAGE_NAME,	   /* match a server name, keep it, decide */
+	STAGE_MATCH,	   /* match the signatures' patterns, decide */
 	STAGE_MAX,
 };
 
@@ -195,7 +198,8 @@ struct flow_cold {
 	__u32 reported;	       /* jiffies of the last active record */
 	__u32 tunnel_id;       /* VXLAN, Geneve: the network, else 0 */
 	__u8 tunnel;	       /* enum tunnel: what the flow is inside of */
-	__u8 reserved[11];
+	__u8 stage;	       /* what a signature noted last, see match_row */
+	__u8 reserved[10];
 };
 
 /* A server name, shared by the flows that have it; name_index() of the hash
@@ -244,6 +248,63 @@ struct name_rule {
 	__u8 public_suffix; /* length of the public suffix at its end */
 	__u8 wildcard;	    /* 1: the public suffix has one label more */
 	__u8 reserved;
+};
+
+/*
+ * Signatures by pattern, compiled: one bit a row, and a column of bits for each
+ * value that a packet's length, ports, number, the flow's stage and each of the
+ * payload's first bytes may have. The rows whose bit is set in all of a packet's
+ * columns fit; the lowest one decides whose automaton and length field agree.
+ */
+#define MATCH_CLASSES 4 /* l4 is UDP, times 2; + 1: from the responder */
+#define MATCH_WIDTH 32	/* leading payload bytes that have columns */
+#define MATCH_WORDS 16	/* of 64 rows */
+#define MATCH_ROWS 1024
+#define MATCH_LENGTHS 256	/* classes of payload lengths */
+#define MATCH_LENGTH_MAX 2047	/* longer payloads count as this long */
+#define MATCH_PORTS 256		/* classes of ports */
+#define MATCH_PACKETS 8		/* payload packets of a direction */
+#define MATCH_STAGES 64		/* 0: nothing noted */
+#define MATCH_STATES 4096	/* of all automata; 0: dead, 1: accepted */
+#define MATCH_DEPTH 256		/* payload bytes an automaton sees */
+
+enum match_field {
+	MATCH_FIELD_LITTLE = 1, /* least significant byte first */
+	MATCH_FIELD_WITHIN = 2, /* more may follow what the field measures */
+};
+
+struct match_row {
+	__u16 protocol;	 /* label ids, 0: none */
+	__u16 app;
+	__u8 method;	 /* enum method */
+	__u8 confidence; /* 0..100 */
+	__u8 final;
+	__u8 stage;	 /* to be noted, 0: nothing */
+	__u16 state;	 /* the automaton's first, 0: none */
+	__u8 search;	 /* offsets to begin at; the automaton has it in it */
+	__u8 field_size; /* bytes of the length field, 0: none */
+	__u16 field_at;
+	__u8 field_flags; /* enum match_field */
+	__u8 reserved;
+	__s32 plus;	 /* payload length less the field's value */
+	__u32 signature; /* its number in the files' order */
+};
+
+struct match_class {
+	__u32 words; /* in use */
+	__u32 width;
+	__u8 length_class[MATCH_LENGTH_MAX + 1];
+	__u8 port_class[65536];
+	__u64 length[MATCH_LENGTHS][MATCH_WORDS];
+	__u64 port[MATCH_PORTS][MATCH_WORDS]; /* of either end */
+	__u64 packet[MATCH_PACKETS][MATCH_WORDS];
+	__u64 stage[MATCH_STAGES][MATCH_WORDS];
+	__u64 byte[MATCH_WIDTH][256][MATCH_WORDS];
+	struct match_row row[MATCH_ROWS];
+};
+
+struct match_automaton {
+	__u16 next[MATCH_STATES][256];
 };
 
 enum record_kind {
@@ -327,6 +388,8 @@ _Static_assert(sizeof(struct name_entry) == 272, "abi");
 _Static_assert(sizeof(struct retired_value) == 40, "abi");
 _Static_assert(sizeof(struct name_key) == 68, "abi");
 _Static_assert(sizeof(struct name_rule) == 8, "abi");
+_Static_assert(sizeof(struct match_row) == 24, "abi");
+_Static_assert(sizeof(struct match_class) == 1215496, "abi");
 _Static_assert(sizeof(struct flow_record) == 424, "abi");
 _Static_assert(sizeof(struct replay_value) == 16, "abi");
 _Static_assert(sizeof(struct slot_info) == 112, "abi");

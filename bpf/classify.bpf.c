@@ -6,6 +6,7 @@
 #include "assemble.h"
 #include "fragment.h"
 #include "inspect.h"
+#include "match.h"
 #include "tunnel.h"
 #include "wire.h"
 
@@ -206,6 +207,12 @@ int xdp_name(struct xdp_md *ctx)
 	return stage_name(ctx, HOOK_XDP);
 }
 
+SEC("xdp.frags")
+int xdp_match(struct xdp_md *ctx)
+{
+	return stage_match(ctx, HOOK_XDP);
+}
+
 SEC("tc")
 int tc_inspect(struct __sk_buff *ctx)
 {
@@ -222,6 +229,12 @@ SEC("tc")
 int tc_name(struct __sk_buff *ctx)
 {
 	return stage_name(ctx, HOOK_TC);
+}
+
+SEC("tc")
+int tc_match(struct __sk_buff *ctx)
+{
+	return stage_match(ctx, HOOK_TC);
 }
 
 /* Test-run only: the clocks that the loader calibrates and readers convert. */
@@ -254,6 +267,9 @@ const struct {
 	struct flow_record flow_record;
 	struct name_key name_key;
 	struct name_rule name_rule;
+	const struct match_class *match_class;
+	const struct match_automaton *match_automaton;
+	enum match_field match_field;
 } abi_anchor SEC(".rodata.abi") = {};
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -11,6 +11,7 @@
 #ifndef XDPPROBE_HTTP_H
 #define XDPPROBE_HTTP_H
 
+#include "bits.h"
 #include "counters.h"
 #include "outcome.h"
 
@@ -20,25 +21,9 @@
 #define HTTP_REQUEST_LINE_MIN 14 /* "GET / HTTP/1.1" */
 #define HTTP_METHOD_BYTES 8	 /* that tell whether it is a method */
 
-#define ONES 0x0101010101010101ULL
-#define HIGHS 0x8080808080808080ULL
-
 /* Four bytes as a big-endian number, to compare with a character constant. */
 #define FOUR(a, b, c, d) \
 	((__u32)(a) << 24 | (__u32)(b) << 16 | (__u32)(c) << 8 | (__u32)(d))
-
-/* The zero bytes of a word, as their highest bits (the lowest one is exact). */
-static __always_inline __u64 zero_bytes(__u64 word)
-{
-	return (word - ONES) & ~word & HIGHS;
-}
-
-/* The number of bytes below the lowest one marked. */
-static __always_inline __u32 first_marked(__u64 marks)
-{
-	marks >>= 7;
-	return (((marks - 1) & ~marks & ONES) * ONES) >> 56;
-}
 
 static __always_inline __u32 be32_at(const struct bytes *m, __u32 i)
 {

@@ -136,6 +136,7 @@ flow_write_cold(struct flow_cold *c, const struct scratch *s, __u64 birth_ns)
 	c->slot = slot;
 	c->tunnel = p->tunnel;
 	c->tunnel_id = p->tunnel_id;
+	c->stage = 0;
 	c->first_ns = birth_ns;
 	c->name = 0;
 	c->isn[from] = p->sequence;

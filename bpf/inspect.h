@@ -76,8 +76,10 @@ static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 	spend(f, d);
 	/* Only what a stream begins with names it: TLS after STARTTLS, or a request
 	 * through a SOCKS proxy, is not what the flow is. */
-	if (where == POSITION_LATER)
-		return false;
+	if (where == POSITION_LATER) {
+		*next = STAGE_MATCH;
+		return true;
+	}
 	result = stream_read(s, &s->payload, end, &at);
 	if (result == OUTCOME_NAME) {
 		*next = STAGE_NAME;
@@ -86,8 +88,14 @@ static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 	if (result == OUTCOME_MORE)
 		return true;
 	answer = answer_read(&s->payload, end);
-	if (result == OUTCOME_OTHER && !answer && maybe_later(s, f))
+	if (result == OUTCOME_OTHER && !answer) {
+		*next = STAGE_MATCH;
+		if (maybe_later(s, f))
+			s->work.after = STAGE_STREAM;
+		else
+			flow_mark(f, (__u32)FLOW_START_0 << d);
 		return true;
+	}
 	flow_mark(f, (__u32)FLOW_START_0 << d);
 	if (result == OUTCOME_NAMELESS)
 		stream_nameless(s);
@@ -114,6 +122,10 @@ static __always_inline int stage_inspect(void *ctx, enum hook hook)
 	count(INFO_INSPECTED);
 	if (!payload_load(ctx, hook, s))
 		return ctx_pass(hook);
+	s->work.packet = f->spent[s->work.direction & 1] + 1;
+	s->work.responder = (s->work.direction & 1) !=
+			    !!(f->flags & FLOW_INITIATOR_1);
+	s->work.after = 0;
 	if (s->work.l4 == IPPROTO_TCP) {
 		go_on = inspect_tcp(s, f, &next);
 	} else {
@@ -124,7 +136,9 @@ static __always_inline int stage_inspect(void *ctx, enum hook hook)
 		 * its own would keep that name out. */
 		if (result == OUTCOME_NAMELESS)
 			protocol_only(s, s->work.protocol, METHOD_DNS, 0);
-		go_on = result == OUTCOME_NAME;
+		if (result == OUTCOME_OTHER)
+			next = STAGE_MATCH;
+		go_on = result == OUTCOME_NAME || result == OUTCOME_OTHER;
 	}
 	if (go_on) {
 		ctx_tail_call(ctx, hook, next);

@@ -162,6 +162,36 @@ struct {
 	__array(values, struct name_trie);
 } name_rules SEC(".maps");
 
+/* The signatures' patterns, two generations like the name rules. Not full: the
+ * compiler refuses what does not fit. 4.8 MB and 2 MB, twice while reloading. */
+struct match_table {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MATCH_CLASSES);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct match_class));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct match_table);
+} match_tables SEC(".maps");
+
+struct automaton_table {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct match_automaton));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct automaton_table);
+} match_automata SEC(".maps");
+
 /* Key: reader. A ring has one consumer position, so each reader brings its own
  * and sets its bit in control.readers. Full: LOSS_RING_FULL. */
 struct reader_ring {
@@ -312,6 +342,11 @@ struct work {
 	__u8 name_length;
 	__u16 protocol;
 	__u16 name_stop; /* byte that ends the name in `name`, 0: none */
+	__u8 packet;	 /* number of the payload packet in its direction */
+	__u8 responder;	 /* the packet is the flow's responder's */
+	__u8 after;	 /* enum stage to go on with where no pattern fits, or 0 */
+	__u8 generation; /* of the tables, for the whole packet */
+	__u32 reserved;
 };
 
 /* What loops carry along stands in a map, which the verifier does not follow: with
@@ -351,6 +386,13 @@ struct http_state {
  * masks what is not the packet's. */
 #define GUARD 64
 
+/* Rows that fit so far, and which one is tried. */
+struct match_state {
+	__u64 alive[MATCH_WORDS];
+	__u32 row; /* found, + 1; 0: none */
+	__u32 reserved;
+};
+
 struct scratch {
 	struct packet packet;
 	struct packet inside; /* of a tunnel that is one flow */
@@ -362,6 +404,7 @@ struct scratch {
 	struct join_state join;
 	struct question_state question;
 	struct hello_state hello;
+	struct match_state match;
 	struct name_key key;
 	__u32 reserved;
 	__u8 name[NAME_MAX_LEN + 1];

@@ -232,13 +232,7 @@ static long extend_run(__u32 i, struct hello_slot **hp)
 		h->contiguous = (block + 1) * STREAM_BLOCK;
 		return 0;
 	}
-	/* Count the bits below the lowest hole: as many as trailing ones. */
-	holes = (holes & -holes) - 1;
-	holes -= holes >> 1 & 0x5555555555555555ULL;
-	holes = (holes & 0x3333333333333333ULL) +
-		(holes >> 2 & 0x3333333333333333ULL);
-	holes = (holes + (holes >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
-	h->contiguous = block * STREAM_BLOCK + (holes * ONES >> 56);
+	h->contiguous = block * STREAM_BLOCK + bits_below(holes);
 	return 1;
 }
 

@@ -8,6 +8,14 @@
 
 #include "track.h"
 
+/* Of the same method the more confident evidence counts, of two alike the later. */
+static __always_inline bool stronger(__u8 method, __u8 confidence,
+				     __u8 old_method, __u8 old_confidence)
+{
+	return method > old_method ||
+	       (method == old_method && confidence >= old_confidence);
+}
+
 /* Under the lock, and only if the entry is still the flow's: a verdict must
  * never reach the flow that took its place. */
 static __always_inline bool verdict_apply(const struct work *w,
@@ -28,12 +36,15 @@ static __always_inline bool verdict_apply(const struct work *w,
 	}
 	ours = f->tag == w->tag;
 	if (ours) {
-		if (v->protocol && v->protocol_method >= f->protocol_method) {
+		if (v->protocol &&
+		    stronger(v->protocol_method, v->confidence,
+			     f->protocol_method, f->protocol_confidence)) {
 			f->protocol = v->protocol;
 			f->protocol_method = v->protocol_method;
 			f->protocol_confidence = v->confidence;
 		}
-		if (v->app && v->app_method >= f->app_method) {
+		if (v->app && stronger(v->app_method, v->confidence,
+				       f->app_method, f->app_confidence)) {
 			f->app = v->app;
 			f->app_method = v->app_method;
 			f->app_confidence = v->confidence;
