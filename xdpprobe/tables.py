@@ -6,24 +6,28 @@ every packet use them, and the old ones stay in force when anything fails on the
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from xdpprobe import public_suffix, syscall
-from xdpprobe.abi import Abi
+from xdpprobe.abi import ARRAY, Abi
 from xdpprobe.catalogue import verify_protocols
 from xdpprobe.clock import lasting_ns
 from xdpprobe.errors import DataError
 from xdpprobe.libbpf import possible_cpus
+from xdpprobe.patterns.compiler import compile_signatures
 from xdpprobe.rules import NameRule, compile_rules
 from xdpprobe.settings import PRIVACY
 from xdpprobe.signature_file import Entry
+from xdpprobe.signature_table import Signature
 from xdpprobe.snapshot import Label
 
 Array = npt.NDArray[Any]
+Elements = Sequence[tuple[bytes, bytes]]  # keys and values
+Contents = Mapping[str, Elements]  # of new inner maps, by the array of maps they belong to
 _KINDS = ("unused", "protocol", "application")
 
 
@@ -34,6 +38,8 @@ class Knowledge(Protocol):
     def labels(self) -> dict[int, Label]: ...
     @property
     def rules(self) -> list[NameRule]: ...
+    @property
+    def signatures(self) -> tuple[Signature, ...]: ...
     @property
     def entries(self) -> Mapping[int, Entry]: ...
     @property
@@ -50,6 +56,11 @@ def set_text(record: Array, field: str, value: str) -> None:
     size = record.dtype[field].itemsize
     octets = value.encode(errors="surrogateescape")  # a name may be of any bytes
     record[field] = np.frombuffer(octets[:size].ljust(size, b"\0"), np.uint8)
+
+
+def _numbered(records: Array) -> Elements:
+    """Elements of an array map."""
+    return [(number.to_bytes(4, "little"), record.tobytes()) for number, record in enumerate(records)]
 
 
 class Tables:
@@ -96,11 +107,17 @@ class Tables:
             self.abi.dtype("name_rule"),
             public_suffix.load() if cut else None,
         )
+        patterns = compile_signatures(catalogue.signatures, self.abi)
         info["signatures"] = np.frombuffer(catalogue.digest, np.uint8)
         info["rules"] = len(entries)
         info["suffixes"] = cut
         info["loaded_ns"] = lasting_ns()
-        self._swap(entries, catalogue.labels.values(), info)
+        tables = {
+            "name_rules": entries,
+            "match_tables": _numbered(patterns.classes),
+            "match_automata": _numbered(patterns.automaton.reshape(1)),
+        }
+        self._swap(tables, catalogue.labels.values(), info)
         return len(entries)
 
     def restore_settings(self, before: Array) -> None:
@@ -161,27 +178,17 @@ class Tables:
             record["kind"] = _KINDS.index(label.kind)
             table[label.id] = record
 
-    def _swap(
-        self, entries: list[tuple[bytes, bytes]], labels: Iterable[Label], info: Array
-    ) -> None:
+    def _swap(self, tables: Contents, labels: Iterable[Label], info: Array) -> None:
+        """Makes these the tables that packets are matched with; tables: outer map -> elements."""
         control = self.array("control", writable=True)
         generation = int(control["generation"][0])
         new, old = (generation + 1) & 1, generation & 1
-        outer = self._map_fd("name_rules")
-        inner = self.abi.maps["name_rules"].inner
-        assert inner is not None
-        fd = syscall.create_map(
-            inner.type,
-            "name_rules",
-            self.abi.dtype("name_key").itemsize,
-            self.abi.dtype("name_rule").itemsize,
-            inner.max_entries,
-            inner.flags,
-        )
+        made: dict[str, int] = {}
         try:
-            syscall.update_many(fd, entries, f"cannot store {len(entries)} name rules")
-            value = fd.to_bytes(4, "little")
-            syscall.update(outer, new, value, "cannot install the name rules")
+            for name, elements in tables.items():
+                made[name] = self._filled(name, elements)
+            for name in made:
+                self._install(name, new, made[name])
             # No rule gives a number that has no name yet, and what may fail is behind us.
             self._write_labels(labels)
             # Which rules are in force and what `info` says of them are two writes: whoever ends
@@ -190,11 +197,35 @@ class Tables:
             control["generation"][0] = (generation + 1) & 0xFFFFFFFF
             self.write("info", info)
             # Every update of an array of maps waits until no program runs that began before
-            # it. So after this one no packet is left that chose the old element.
-            syscall.update(outer, new, value, "cannot install the name rules")
+            # it. So after this one no packet is left that chose the old elements.
+            self._install(name, new, made[name])
         finally:
+            for fd in made.values():
+                os.close(fd)
+        for name in tables:
+            syscall.delete(self._map_fd(name), old)
+
+    def _filled(self, name: str, elements: Sequence[tuple[bytes, bytes]]) -> int:
+        """A new inner map of an array of maps; the caller closes it."""
+        inner = self.abi.maps[name].inner
+        assert inner is not None
+        sizes = inner.key_size, inner.value_size
+        fd = syscall.create_map(inner.type, name, *sizes, inner.max_entries, inner.flags)
+        try:
+            what = f"cannot store {len(elements)} {name.replace('_', ' ')}"
+            if inner.type == ARRAY:
+                for key, value in elements:
+                    syscall.update(fd, key, value, what)
+            else:
+                syscall.update_many(fd, elements, what)
+        except BaseException:
             os.close(fd)
-        syscall.delete(outer, old)
+            raise
+        return fd
+
+    def _install(self, name: str, generation: int, fd: int) -> None:
+        what = f"cannot install the {name.replace('_', ' ')}"
+        syscall.update(self._map_fd(name), generation, fd.to_bytes(4, "little"), what)
 
     def _note_no_load(self) -> None:
         info = self.read("info")
