@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all tests share: the same examples every run, and a word for what needs root."""
 
-import functools
 import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests import effort
-from xdpprobe import signature_file
+from tests import effort, shortcuts
 
 ROOMS_OF_ROOT = {"bpf", "net"}
 
@@ -17,8 +15,8 @@ ROOMS_OF_ROOT = {"bpf", "net"}
 settings.register_profile("xdpprobe", derandomize=True, database=None, deadline=None)
 settings.load_profile("xdpprobe")
 
-if effort.SHARE < 1:  # two seconds for the shipped files, each time, on such a machine
-    signature_file.parse = functools.cache(signature_file.parse)
+if effort.SHARE < 1:
+    shortcuts.take()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

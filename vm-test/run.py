@@ -68,7 +68,7 @@ class Plan:
     machines: dict[str, guest.Machine] = field(default_factory=dict)
 
 
-def _jobs(matrix: dict[str, Any], chosen: list[str], suites: list[str]) -> Iterator[Job]:
+def jobs(matrix: dict[str, Any], chosen: list[str], suites: list[str]) -> Iterator[Job]:
     ordinary = [name for name, what in matrix["suite"].items() if not what.get("only")]
     for kernel in chosen:
         facts = matrix["kernel"][kernel]
@@ -79,7 +79,7 @@ def _jobs(matrix: dict[str, Any], chosen: list[str], suites: list[str]) -> Itera
                 yield Job(kernel, suite, what["tests"], what["seconds"], card)
 
 
-def _unasked(table: dict[str, Any]) -> list[str]:
+def unasked(table: dict[str, Any]) -> list[str]:
     return [name for name, what in table.items() if not what.get("asked")]
 
 
@@ -143,9 +143,10 @@ def _run(plan: Plan, job: Job) -> report.Row:
 
 
 def _all(plan: Plan) -> list[report.Row]:
-    """Runs as many at once as there are processors, those that may take longest first."""
+    """Runs one more at once than there are processors, since each waits now and then; those that
+    may take longest first."""
     order = sorted(plan.jobs, key=lambda job: -job.seconds)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=(os.cpu_count() or 1) + 1) as pool:
         try:
             rows = dict(zip(order, pool.map(lambda job: _run(plan, job), order), strict=True))
         except BaseException:
@@ -160,8 +161,8 @@ def main() -> int:
     matrix = tomllib.loads((HERE / "matrix.toml").read_text())
     args = _arguments(matrix)
     plan = Plan(matrix, args.work.resolve())
-    chosen = args.kernel or _unasked(matrix["kernel"])
-    plan.jobs = list(_jobs(matrix, chosen, args.suite or _unasked(matrix["suite"])))
+    chosen = args.kernel or unasked(matrix["kernel"])
+    plan.jobs = list(jobs(matrix, chosen, args.suite or unasked(matrix["suite"])))
     if not plan.jobs:
         print("vm-test: none of these kernels runs any of these suites", file=sys.stderr)
         return 2

@@ -19,7 +19,7 @@ from xdpprobe import settings as configuration
 from xdpprobe.abi import Abi, load_abi
 from xdpprobe.clock import measure_rate
 from xdpprobe.errors import DataError
-from xdpprobe.libbpf import Object, possible_cpus
+from xdpprobe.libbpf import Object, possible_cpus, uninterrupted
 from xdpprobe.settings import Settings
 from xdpprobe.tables import Knowledge, Tables
 
@@ -135,9 +135,11 @@ def load(
     parts: dict[str, Future[Object]] = {}
     try:
         maps = {name: base.map_fd(name) for name in abi.maps}
-        with ThreadPoolExecutor(max_workers=max(len(programs), 1)) as pool:
-            for name in sorted(programs):
-                parts[name] = pool.submit(_load_object, abi, {name}, encoded, {}, maps)
+        with uninterrupted():  # an interrupt is lost in the pool's own callbacks
+            with ThreadPoolExecutor(max_workers=max(len(programs), 1)) as pool:
+                for name in sorted(programs):
+                    parts[name] = pool.submit(_load_object, abi, {name}, encoded, {}, maps)
+            del pool
         return Programs(base, {name: part.result() for name, part in parts.items()})
     except BaseException:
         for part in parts.values():

@@ -222,7 +222,7 @@ def test_what_has_expired_goes_first(small: Plane) -> None:
 
 def test_a_flood_looks_no_further_than_home(small: Plane) -> None:
     """Once the table is crowded a new flow lives at home, and home says so."""
-    for _ in range(16 * ENTRIES):
+    for _ in range(8 * ENTRIES):
         small.send(small.new_talk().tcp(b"", flags=SYN))
     hot = small.loaded.array("flow_hot")
     ways = np.arange(ENTRIES) % 8

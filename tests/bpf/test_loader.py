@@ -124,7 +124,7 @@ def test_object_that_libbpf_cannot_read(tmp_path: Path, loaded: Loaded) -> None:
 
 def test_nothing_is_left_after_close() -> None:
     before = len(os.listdir("/proc/self/fd"))
-    for _ in range(3):
+    for _ in range(2):
         load_object(flows=1024, names=1024, hz=250).close()
     assert len(os.listdir("/proc/self/fd")) == before
 

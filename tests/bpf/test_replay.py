@@ -19,6 +19,7 @@ from tests.packets import Conversation, Endpoint
 START = 1_700_000_000
 DAY = 86400
 CROWD = 3000
+SMALLER = ("--flows", "2048")  # than the crowd
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loading a BPF program needs root")
 
@@ -117,14 +118,14 @@ def crowd(tmp_path: Path) -> Path:
 
 
 def test_more_flows_than_entries_make_the_table_grow(crowd: Path) -> None:
-    done = replay(str(crowd), "--json", "--flows", "1024")
+    done = replay(str(crowd), "--json", *SMALLER)
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == CROWD
 
 
 @pytest.mark.parametrize("way", ["pipe", "standard input", "standard input from a file"])
 def test_the_table_grows_for_what_can_be_read_once_only(crowd: Path, way: str) -> None:
-    options = ("--json", "--flows", "1024")
+    options = ("--json", *SMALLER)
     if way == "standard input from a file":
         with crowd.open("rb") as file:
             done = replay("-", *options, stdin=file)

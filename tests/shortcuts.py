@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Work that a test run does once where a machine is very slow (XDPPROBE_EFFORT below 1).
+
+Reading the shipped signatures and making tables of them takes a guest without KVM a second each
+time, and says nothing of its kernel.
+"""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from xdpprobe import catalogue, public_suffix, signature_file, tables
+from xdpprobe.catalogue import Catalogue
+
+_load, _compile_rules = catalogue.load, tables.compile_rules
+_compiled: dict[tuple[int, bool], tuple[object, Any]] = {}
+
+
+@functools.cache
+def _shipped() -> Catalogue:
+    return _load()
+
+
+def _load_once(directories: Sequence[Path] | None = None) -> Catalogue:
+    return _load(directories) if directories else _shipped()
+
+
+def _compile_once(rules: Any, key: Any, rule: Any, suffixes: Any = None) -> Any:
+    place = id(rules), suffixes is not None
+    if place not in _compiled:  # what is kept keeps the number its own
+        _compiled[place] = rules, _compile_rules(rules, key, rule, suffixes)
+    return _compiled[place][1]
+
+
+def take() -> None:
+    """From here on, for the whole process."""
+    signature_file.parse = functools.cache(signature_file.parse)
+    public_suffix.load = functools.cache(public_suffix.load)
+    catalogue.load = _load_once
+    tables.compile_rules = _compile_once
