@@ -267,9 +267,9 @@ const struct {
 	struct flow_record flow_record;
 	struct name_key name_key;
 	struct name_rule name_rule;
-	const struct match_class *match_class;
-	const struct match_automaton *match_automaton;
 	enum match_field match_field;
+	struct match_class match_class[0]; /* described, but not there */
+	struct match_automaton match_automaton[0];
 } abi_anchor SEC(".rodata.abi") = {};
 
 char _license[] SEC("license") = "Dual BSD/GPL";

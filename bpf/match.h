@@ -16,7 +16,8 @@
 _Static_assert(MATCH_WORDS % MATCH_STEP == 0, "whole steps");
 _Static_assert(MATCH_WORDS * 64 == MATCH_ROWS, "a bit a row");
 
-static __always_inline struct match_class *match_class_of(const struct scratch *s)
+static __always_inline struct match_class *
+match_class_of(const struct scratch *s)
 {
 	__u32 generation = s->work.generation & 1;
 	__u32 class = (s->work.l4 == IPPROTO_UDP) * 2 + (s->work.responder & 1);

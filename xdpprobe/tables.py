@@ -18,7 +18,7 @@ from xdpprobe.catalogue import verify_protocols
 from xdpprobe.clock import lasting_ns
 from xdpprobe.errors import DataError
 from xdpprobe.libbpf import possible_cpus
-from xdpprobe.patterns.compiler import compile_signatures
+from xdpprobe.patterns import cache
 from xdpprobe.rules import NameRule, compile_rules
 from xdpprobe.settings import PRIVACY
 from xdpprobe.signature_file import Entry
@@ -60,7 +60,7 @@ def set_text(record: Array, field: str, value: str) -> None:
 
 def _numbered(records: Array) -> Elements:
     """Elements of an array map."""
-    return [(number.to_bytes(4, "little"), record.tobytes()) for number, record in enumerate(records)]
+    return [(n.to_bytes(4, "little"), record.tobytes()) for n, record in enumerate(records)]
 
 
 class Tables:
@@ -107,15 +107,15 @@ class Tables:
             self.abi.dtype("name_rule"),
             public_suffix.load() if cut else None,
         )
-        patterns = compile_signatures(catalogue.signatures, self.abi)
+        classes, automaton = cache.tables_of(catalogue.signatures, catalogue.digest, self.abi)
         info["signatures"] = np.frombuffer(catalogue.digest, np.uint8)
         info["rules"] = len(entries)
         info["suffixes"] = cut
         info["loaded_ns"] = lasting_ns()
         tables = {
             "name_rules": entries,
-            "match_tables": _numbered(patterns.classes),
-            "match_automata": _numbered(patterns.automaton.reshape(1)),
+            "match_tables": _numbered(classes),
+            "match_automata": _numbered(automaton),
         }
         self._swap(tables, catalogue.labels.values(), info)
         return len(entries)
