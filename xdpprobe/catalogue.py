@@ -8,14 +8,15 @@ was meant.
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xdpprobe import signature_file
 from xdpprobe.errors import DataError
 from xdpprobe.rules import NameRule
 from xdpprobe.signature_file import Entry
+from xdpprobe.signature_table import Signature
 from xdpprobe.snapshot import Label
 
 SHIPPED = Path(__file__).parent / "signatures"
@@ -30,6 +31,7 @@ class Catalogue:
     labels: label id -> label, as `snapshot.Snapshot` has it. rules: for `rules.compile_rules`.
     l4: IP protocol number -> label id. digest: SHA-256 over the files' names and contents.
     files: as read, in order. entries: label id -> the definition in force.
+    signatures: of a higher layer before those of a lower one, else as in the files.
     """
 
     labels: dict[int, Label]
@@ -38,6 +40,7 @@ class Catalogue:
     digest: bytes
     files: tuple[Path, ...]
     entries: dict[int, Entry]
+    signatures: tuple[Signature, ...] = ()
 
 
 def load(directories: Sequence[Path] | None = None) -> Catalogue:
@@ -49,15 +52,21 @@ def load(directories: Sequence[Path] | None = None) -> Catalogue:
     layers = [_layer(path) for path in (SHIPPED, *(directories or ()))]
     digest = hashlib.sha256()
     merged = _Merged()
+    signatures: list[Signature] = []
     for files in layers:
-        entries = []
+        entries: list[Entry] = []
+        added: list[Signature] = []
         for path in files:
             data = signature_file.read(path)
             digest.update(
                 b"%d %s %d\n" % (len(path.name), os.fsencode(path.name), len(data)) + data
             )
-            entries += signature_file.parse(path, data)
+            contents = signature_file.parse(path, data)
+            entries += contents.entries
+            added += contents.signatures
         merged.add(entries)
+        signatures = added + signatures
+    merged.check_apps({signature.app for signature in signatures})
     return Catalogue(
         labels={
             entry.id: Label(entry.id, entry.name, entry.category, _KIND[entry.kind])
@@ -68,6 +77,7 @@ def load(directories: Sequence[Path] | None = None) -> Catalogue:
         digest=digest.digest(),
         files=tuple(path for files in layers for path in files),
         entries=dict(sorted(merged.by_id.items())),
+        signatures=tuple(merged.resolve(signatures)),
     )
 
 
@@ -132,6 +142,37 @@ class _Merged:
 
     def rules(self) -> list[NameRule]:
         return [NameRule(name, entry.id, exact) for (name, exact), entry in self._domains.items()]
+
+    def check_apps(self, named: set[str]) -> None:
+        """Refuse an application that nothing can lead to; `named`: those that signatures name."""
+        for entry in self.by_id.values():
+            if entry.kind == "app" and not (entry.domains or entry.exact or entry.name in named):
+                raise DataError(
+                    entry.where(),
+                    f"app {entry.name!r} has neither 'domains' nor 'exact'",
+                    "and no signature names it",
+                )
+
+    def resolve(self, signatures: Sequence[Signature]) -> Iterable[Signature]:
+        """The signatures with the label ids of what they name."""
+        names = {signature.name for signature in signatures}
+        for signature in signatures:
+            if signature.after and signature.after not in names:
+                raise DataError(
+                    signature.where("after"), f"after: no signature is named {signature.after!r}"
+                )
+            protocol = self._label(signature, "protocol", signature.protocol)
+            yield replace(
+                signature, protocol_id=protocol, app_id=self._label(signature, "app", signature.app)
+            )
+
+    def _label(self, signature: Signature, kind: str, name: str) -> int:
+        entry = self._by_name.get((kind, name))
+        if name and entry is None:
+            other = self._by_name.get(("app" if kind == "protocol" else "protocol", name))
+            hint = f"it is written as {other.kind} = {name!r}" if other else ""
+            raise DataError(signature.where(kind), f"{kind}: no [[{kind}]] is named {name!r}", hint)
+        return entry.id if entry else 0
 
     def _insert(self, entry: Entry) -> None:
         if (other := self.by_id.setdefault(entry.id, entry)) is not entry:

@@ -48,7 +48,7 @@ def read_capture(data: bytes) -> None:
 def read_signatures(data: bytes) -> None:
     """A signature file, alone and as rules of the kernel's table."""
     merged = catalogue._Merged()
-    merged.add(signature_file.parse(NAME, data))
+    merged.add(signature_file.parse(NAME, data).entries)
     rules = merged.rules()
     abi = load_abi()
     compile_rules(rules, abi.dtype("name_key"), abi.dtype("name_rule"))

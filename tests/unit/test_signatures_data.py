@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from xdpprobe import catalogue, signature_file
+from xdpprobe import catalogue, signature_values
 from xdpprobe.abi import load_abi
 from xdpprobe.rules import RuleIndex
 
@@ -140,7 +140,7 @@ def test_no_rule_says_what_a_shorter_one_says() -> None:
 
 
 def test_categories_are_all_used() -> None:
-    assert {label.category for label in CATALOGUE.labels.values()} == signature_file.CATEGORIES
+    assert {label.category for label in CATALOGUE.labels.values()} == signature_values.CATEGORIES
 
 
 def test_what_the_kernel_has_room_for() -> None:

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layouts of the match tables, and what the data plane does with them, in plain Python.
+
+Slow, and as near to what bpf/match.h does as Python allows: tests hold the compiler against the
+reference matcher with it, without a kernel.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from xdpprobe.patterns.compiler import Compiled
+
+DEPTH = 256
+LENGTH_MAX = 2047
+ROW = np.dtype(
+    [
+        ("protocol", "<u2"),
+        ("app", "<u2"),
+        ("method", "u1"),
+        ("confidence", "u1"),
+        ("final", "u1"),
+        ("stage", "u1"),
+        ("state", "<u2"),
+        ("search", "u1"),
+        ("field_size", "u1"),
+        ("field_at", "<u2"),
+        ("field_flags", "u1"),
+        ("reserved", "u1"),
+        ("plus", "<i4"),
+        ("signature", "<u4"),
+    ]
+)
+CLASS = np.dtype(
+    [
+        ("words", "<u4"),
+        ("width", "<u4"),
+        ("length_class", "u1", LENGTH_MAX + 1),
+        ("port_class", "u1", 65536),
+        ("length", "<u8", (256, 16)),
+        ("port", "<u8", (256, 16)),
+        ("packet", "<u8", (8, 16)),
+        ("stage", "<u8", (64, 16)),
+        ("byte", "<u8", (32, 256, 16)),
+        ("row", ROW, 1024),
+    ]
+)
+AUTOMATON = np.dtype([("next", "<u2", (4096, 256))])
+
+
+@dataclass(frozen=True)
+class Layouts:
+    """Stands for an `Abi`."""
+
+    enums: dict[str, dict[str, int]] = field(
+        default_factory=lambda: {"method": {"METHOD_PORT": 1, "METHOD_PATTERN": 6}}
+    )
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        return {"match_class": CLASS, "match_automaton": AUTOMATON, "match_row": ROW}[name]
+
+
+@dataclass(frozen=True)
+class Packet:
+    """What a payload packet brings; `number` counts in its direction, from 1."""
+
+    payload: bytes
+    l4: str = "udp"
+    responder: bool = False
+    ports: tuple[int, int] = (40000, 50000)
+    number: int = 1
+    stage: int = 0
+
+
+def answer(compiled: Compiled, packet: Packet) -> Any:
+    """The row that answers, or None."""
+    table = compiled.classes[(packet.l4 == "udp") * 2 + packet.responder]
+    length = len(packet.payload)
+    alive = table["length"][table["length_class"][min(length, LENGTH_MAX)]].copy()
+    one, other = (table["port"][table["port_class"][port]] for port in packet.ports)
+    alive &= one | other
+    alive &= table["packet"][packet.number - 1]
+    alive &= table["stage"][packet.stage]
+    for at in range(min(int(table["width"]), length)):
+        alive &= table["byte"][at][packet.payload[at]]
+    alive[int(table["words"]) :] = 0
+    bits = np.unpackbits(alive.view(np.uint8), bitorder="little")
+    for number in np.flatnonzero(bits):
+        row = table["row"][number]
+        if _field_agrees(row, packet.payload) and _accepted(compiled, row, packet.payload):
+            return row
+    return None
+
+
+def _field_agrees(row: Any, payload: bytes) -> bool:
+    size, at, flags = int(row["field_size"]), int(row["field_at"]), int(row["field_flags"])
+    if not size:
+        return True
+    value = int.from_bytes(payload[at : at + size], "little" if flags & 1 else "big")
+    total = value + int(row["plus"])
+    return total <= len(payload) if flags & 2 else total == len(payload)
+
+
+def _accepted(compiled: Compiled, row: Any, payload: bytes) -> bool:
+    if not row["state"]:
+        return True
+    for begin in range(int(row["search"])):
+        state = int(row["state"])
+        for byte in payload[begin:DEPTH]:
+            state = int(compiled.automaton["next"][state][byte])
+            if state < 2:
+                break
+        if state == 1:
+            return True
+    return False
