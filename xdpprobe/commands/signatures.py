@@ -17,9 +17,10 @@ Signatures say which names belong to which application. The shipped ones are alw
 directories or files stand above them, later ones above earlier ones: they may add applications (ids
 7168 to 8191), redefine one (same name and id), or take a domain over. docs/signatures.md has the
 format."""
-_CHECK = (
-    "Reads the files and says the first mistake with file, line and reason. Needs no privilege."
-)
+_CHECK = """\
+Reads the files and says the first mistake with file, line and reason. Without one, says what can
+hardly be meant so: patterns that are never reached, or that random bytes match too often; and how
+full the tables for patterns are. Needs no privilege."""
 _LIST = """\
 Lists what is known: applications and protocols, with their domains ("=" in front: that name only).
 
@@ -85,15 +86,34 @@ def _verb(verbs: Any, name: str, what: str, description: str, example: str, run:
 
 
 def _check(args: argparse.Namespace) -> int:
-    print(f"no mistake: {_summary(catalogues.load(args.paths))}")
+    catalogue = catalogues.load(args.paths)
+    lines = _patterns(catalogue) if catalogue.signatures else []
+    print(f"no mistake: {_summary(catalogue)}")
+    for line in lines:
+        print(line)
     return 0
+
+
+def _patterns(catalogue: Catalogue) -> list[str]:
+    """Doubts about the patterns, then what there is to know of all of them."""
+    # NumPy and the object's layouts: only where there are patterns.
+    from xdpprobe.abi import load_abi
+    from xdpprobe.patterns import check
+    from xdpprobe.patterns.compiler import compile_signatures
+
+    compiled = compile_signatures(catalogue.signatures, load_abi())
+    return [
+        *(f"doubt: {where}: {why}" for where, why in check.doubts(compiled)),
+        *(f"patterns: {line}" for line in check.sizes(compiled)),
+    ]
 
 
 def _summary(catalogue: Catalogue) -> str:
     kinds = [label.kind for label in catalogue.labels.values()]
     return (
         f"{kinds.count('application')} applications, {kinds.count('protocol')} protocols,"
-        f" {len(catalogue.rules)} domains in {len(catalogue.files)} files"
+        f" {len(catalogue.rules)} domains, {len(catalogue.signatures)} patterns"
+        f" in {len(catalogue.files)} files"
     )
 
 
