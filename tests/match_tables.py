@@ -105,12 +105,9 @@ def _field_agrees(row: Any, payload: bytes) -> bool:
 def _accepted(compiled: Compiled, row: Any, payload: bytes) -> bool:
     if not row["state"]:
         return True
-    for begin in range(int(row["search"])):
-        state = int(row["state"])
-        for byte in payload[begin:DEPTH]:
-            state = int(compiled.automaton["next"][state][byte])
-            if state < 2:
-                break
-        if state == 1:
-            return True
-    return False
+    state = int(row["state"])
+    for byte in payload[:DEPTH]:
+        if state < 2:
+            break
+        state = int(compiled.automaton["next"][state][byte])
+    return state == 1

@@ -180,7 +180,7 @@ def _wider(record: Any, rows: list[Row], at: int) -> Row | None:
 def _implied(table: Any, wide: int, narrow: int) -> bool:
     """Whether the automaton and length field of one row ask for nothing that another's do not."""
     a, b = table[wide], table[narrow]
-    if a["state"] and not (a["state"] == b["state"] and a["search"] >= b["search"]):
+    if a["state"] not in (0, b["state"]):
         return False
     fields = ("field_at", "field_size", "field_flags", "plus")
     return not a["field_size"] or all(a[name] == b[name] for name in fields)

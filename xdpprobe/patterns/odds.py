@@ -25,7 +25,6 @@ Floats = npt.NDArray[np.float64]
 def payload_odds(
     masks: tuple[int, ...],
     dfa: Dfa | None,
-    search: int,
     length: Span,
     field: LengthField | None,
     effort: Effort,
@@ -37,8 +36,7 @@ def payload_odds(
     odds = np.ones(len(lengths))
     if dfa is not None:
         accepted = np.array(acceptance(dfa, effort))
-        begins = np.minimum(lengths, DEPTH)[:, None] - np.arange(search)[None, :]
-        odds = np.minimum(accepted[np.maximum(begins, 0)].sum(axis=1), 1)
+        odds = accepted[np.minimum(lengths, DEPTH)]
     else:
         odds *= math.prod(mask.bit_count() / 256 for mask in masks)
     if field is not None:

@@ -9,7 +9,7 @@ from xdpprobe.patterns import odds
 from xdpprobe.patterns.automaton import ACCEPT, Dfa, both, search_automaton, whole_automata
 from xdpprobe.patterns.effort import Effort
 from xdpprobe.patterns.expand import SEQUENCES, Masks, sequences
-from xdpprobe.patterns.regex import ANY
+from xdpprobe.patterns.regex import ANY, Byte, Regex, Repeat, Sequence
 from xdpprobe.signature_table import LENGTH_MAX, LengthField, Signature, Span
 from xdpprobe.signature_values import Bad
 
@@ -25,7 +25,6 @@ class Row:
     masks: Masks
     length: Span
     dfa: Dfa | None
-    search: int
     odds: float
     bits: float
 
@@ -38,7 +37,6 @@ class _Way:
     need: int = 0
     length: int | None = None
     dfa: Dfa | None = None
-    search: int = 1
 
 
 def rows_of(signature: Signature, number: int, width: int, effort: Effort) -> list[Row]:
@@ -65,17 +63,16 @@ def _where(signature: Signature) -> str:
 
 
 def _ways(signature: Signature, width: int, effort: Effort) -> list[_Way]:
-    if signature.search > 1:
-        return _searched(signature, width, effort)
-    fixed = [(regex.end, sequences(regex, width, effort)) for regex in signature.match]
+    regexes = _regexes(signature)
+    fixed = [(regex.end, sequences(regex, width, effort)) for regex in regexes]
     ways = [_Way()]
     for end, found in fixed:
         if found is None:
-            return _automata(signature, width, effort)
+            return _automata(regexes, width, effort)
         effort.spend(len(ways) * len(found))
         ways = [way for old in ways for masks in found if (way := _and_sequence(old, masks, end))]
         if len(ways) > SEQUENCES:
-            return _automata(signature, width, effort)
+            return _automata(regexes, width, effort)
     return [_Way(_without_any(way.masks[:width]), way.need, way.length) for way in ways]
 
 
@@ -92,22 +89,21 @@ def _and_sequence(way: _Way, masks: Masks, end: bool) -> _Way | None:
     return _Way(both_masks, need, length)
 
 
-def _searched(signature: Signature, width: int, effort: Effort) -> list[_Way]:
-    (regex,) = signature.match
-    found = sequences(regex, width, effort)
-    if found is not None and len(found) * signature.search <= SEQUENCES:
-        shifted = [(ANY,) * at + masks for at in range(signature.search) for masks in found]
-        if all(mask == ANY for masks in shifted for mask in masks[width:]):
-            return [_Way(_without_any(masks[:width]), len(masks)) for masks in shifted]
-    dfa = search_automaton(regex, effort)
-    return [_Way((), _first_bytes(dfa, 0)[1], None, dfa, signature.search)]
+def _regexes(signature: Signature) -> list[Regex]:
+    """What has to match from the first byte on; other offsets to begin at become part of it."""
+    if signature.search == 1:
+        return list(signature.match)
+    before = Repeat(Byte(ANY), 0, signature.search - 1)
+    return [
+        Regex(regex.text, Sequence((before, regex.node)), regex.end) for regex in signature.match
+    ]
 
 
-def _automata(signature: Signature, width: int, effort: Effort) -> list[_Way]:
+def _automata(regexes: list[Regex], width: int, effort: Effort) -> list[_Way]:
     """One automaton for all regexes, or, with '$', one a length."""
     common: Dfa | None = None
     by_length: dict[int, Dfa] | None = None
-    for regex in signature.match:
+    for regex in regexes:
         if not regex.end:
             dfa = search_automaton(regex, effort)
             joined = dfa if common is None else both(common, dfa, effort)
@@ -171,9 +167,9 @@ def _row(signature: Signature, number: int, way: _Way, effort: Effort) -> Row | 
     if low > high:
         return None
     length = Span(min(low, LENGTH_MAX), min(high, LENGTH_MAX))
-    chance = odds.payload_odds(way.masks, way.dfa, way.search, length, signature.field, effort)
+    chance = odds.payload_odds(way.masks, way.dfa, length, signature.field, effort)
     bits = odds.bits(chance, signature)
-    return Row(signature, number, way.masks, length, way.dfa, way.search, chance, bits)
+    return Row(signature, number, way.masks, length, way.dfa, chance, bits)
 
 
 def _by_field(field: LengthField, masks: Masks, low: int, high: int) -> tuple[int, int]:
