@@ -88,10 +88,14 @@ class Signature:
         return not self.match
 
     @property
+    def names(self) -> bool:
+        """Whether it says what a flow is, and does not only note that it matched."""
+        return bool(self.protocol or self.app)
+
+    @property
     def final(self) -> bool:
         """Whether a flow is decided with it."""
-        named = bool(self.protocol or self.app)
-        return named and not self.by_port and self.confidence >= FINAL_CONFIDENCE
+        return self.names and not self.by_port and self.confidence >= FINAL_CONFIDENCE
 
 
 def signature(source: SourceText, index: int, table: dict[str, object]) -> Signature:

@@ -123,7 +123,7 @@ def _never_after(signatures: Iterable[Signature]) -> Iterator[tuple[Signature, s
 
 def _without_use(compiled: Compiled) -> Iterator[tuple[Signature, str]]:
     for signature in compiled.signatures:
-        if not (signature.protocol or signature.app or signature.name in compiled.stages):
+        if not (signature.names or signature.name in compiled.stages):
             yield signature, f"has no use: no 'after' refers to {signature.name!r}"
 
 

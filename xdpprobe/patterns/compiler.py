@@ -85,10 +85,15 @@ def compile_signatures(signatures: Sequence[Signature], layouts: Layouts) -> Com
     return Compiled(tuple(signatures), classes, automaton, by_class, stages, len(table.rows))
 
 
-def _precedence(row: Row) -> tuple[bool, int, float, int]:
-    """The better evidence first: the lowest bit that is left is the answer."""
+def _precedence(row: Row) -> tuple[bool, bool, int, float, int]:
+    """The better evidence first: the lowest bit that is left is the answer.
+
+    What only notes that it matched stands behind what names the flow, or the first of two alike
+    packets would hide the second.
+    """
     signature = row.signature
-    return signature.by_port, -signature.confidence, -row.bits, row.number
+    by_port, notes = signature.by_port, not signature.names
+    return by_port, notes, -signature.confidence, -row.bits, row.number
 
 
 def _in_class(signature: Signature, number: int) -> bool:
