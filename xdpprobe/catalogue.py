@@ -66,6 +66,7 @@ def load(directories: Sequence[Path] | None = None) -> Catalogue:
             added += contents.signatures
         merged.add(entries)
         signatures = added + signatures
+    signatures = list(merged.resolve(signatures))
     merged.check_apps({signature.app for signature in signatures})
     return Catalogue(
         labels={
@@ -77,7 +78,7 @@ def load(directories: Sequence[Path] | None = None) -> Catalogue:
         digest=digest.digest(),
         files=tuple(path for files in layers for path in files),
         entries=dict(sorted(merged.by_id.items())),
-        signatures=tuple(merged.resolve(signatures)),
+        signatures=tuple(signatures),
     )
 
 

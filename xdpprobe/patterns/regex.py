@@ -139,8 +139,6 @@ class _Parser:
         return Regex(self.text, node, self.end)
 
     def _check_length(self, node: Node) -> None:
-        if self.end and isinstance(node, Choice):
-            raise Bad("'$' after one of several alternatives", "put them into ( )")
         if shortest(node) > self.depth:
             raise Bad(f"needs more than the first {self.depth} bytes of a payload")
         if shortest(node) == 0:
@@ -177,6 +175,8 @@ class _Parser:
             branches.append(self._sequence())
         if len(branches) == 1:
             return branches[0]
+        if self.end:
+            raise Bad("'$' after one of several alternatives", "put them into ( )")
         if all(isinstance(branch, Byte) for branch in branches):
             mask = 0
             for branch in branches:
