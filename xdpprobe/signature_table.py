@@ -136,7 +136,7 @@ def _check_together(given: dict[str, Any]) -> None:
             "a signature has neither 'protocol' nor 'app'",
             "one that is only there for another's 'after' has a 'name'",
         )
-    if "search" in given:
+    if given.get("search", 1) > 1:
         if len(given.get("match", ())) != 1:
             raise Bad("'search' needs one 'match'", value="search")
         if given["match"][0].end:

@@ -174,7 +174,7 @@ def test_too_many_of_all() -> None:
     with pytest.raises(DataError, match="1025 rows of signatures for TCP, initiator"):
         made(*({"match": f"{n:05d}", "l4": "tcp"} for n in range(1025)))
     with pytest.raises(DataError, match="257 classes of lengths"):
-        made(*({"match": "a", "length": n} for n in range(1, 511, 2)))
+        made(*({"match": "a", "length": n} for n in range(1, 513, 2)))
     with pytest.raises(DataError, match="257 classes of ports"):
         made(*({"port": n} for n in range(256)))
     with pytest.raises(DataError, match="more than 63 names") as caught:

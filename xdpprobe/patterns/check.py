@@ -171,7 +171,7 @@ def _wider(record: Any, rows: list[Row], at: int) -> Row | None:
         left &= np.bitwise_and.reduce(column[held], axis=0)
         if not left.any():
             return None
-    for other in np.flatnonzero(np.unpackbits(left.view(np.uint8), bitorder="little")):
+    for other in np.flatnonzero(np.unpackbits(left.view(np.uint8), bitorder="little")).tolist():
         if rows[other].number != rows[at].number and _implied(record["row"], other, at):
             return rows[other]
     return None
