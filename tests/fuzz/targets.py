@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import captures
+from tests.match_tables import Layouts
 from tests.packets import Conversation
 from tests.unit import view_samples
 from xdpprobe import catalogue, public_suffix, signature_file
@@ -20,6 +21,8 @@ from xdpprobe.capture import MAX_PACKET, MAX_TIME_NS, Capture
 from xdpprobe.cli import build_parser
 from xdpprobe.filter import KEYS, Filter
 from xdpprobe.linktypes import to_ethernet
+from xdpprobe.patterns import check
+from xdpprobe.patterns.compiler import compile_signatures
 from xdpprobe.rules import RuleIndex, compile_rules
 from xdpprobe.settings import Settings
 
@@ -46,10 +49,13 @@ def read_capture(data: bytes) -> None:
 
 
 def read_signatures(data: bytes) -> None:
-    """A signature file, alone and as rules of the kernel's table."""
+    """A signature file, alone and as rules and patterns of the kernel's tables."""
     merged = catalogue._Merged()
-    merged.add(signature_file.parse(NAME, data).entries)
+    contents = signature_file.parse(NAME, data)
+    merged.add(contents.entries)
     rules = merged.rules()
+    compiled = compile_signatures(list(merged.resolve(contents.signatures)), Layouts())
+    check.doubts(compiled)
     abi = load_abi()
     compile_rules(rules, abi.dtype("name_key"), abi.dtype("name_rule"))
     index = RuleIndex(rules)
@@ -129,11 +135,37 @@ def capture_seeds() -> list[bytes]:
     return found
 
 
+PATTERNS = r"""[[protocol]]
+id = 400
+name = "p"
+title = "P"
+category = "network"
+
+[[signature]]
+protocol = "p"
+l4 = "udp"
+match = ['(?i)a[^\x00b-f]\m{f0:40}.{2,9}$', '\x01(GET|PUT)+ [a-z]*\r\n']
+port = [123, "6881-6889"]
+length = "4-"
+field = { at = 2, size = 2, order = "little", plus = -4, is = "within" }
+packet = "2-3"
+after = "q"
+confidence = 80
+
+[[signature]]
+name = "q"
+l4 = "tcp"
+match = 'abc*d'
+from = "responder"
+search = 9
+"""
+
+
 @cache
 def signature_seeds() -> list[bytes]:
     """The first entries of each shipped file, whole ones."""
     texts = [path.read_bytes()[:3000] for path in sorted(catalogue.SHIPPED.glob("*.toml"))]
-    return [text.rpartition(b"\n\n")[0] or text for text in texts]
+    return [PATTERNS.encode(), *(text.rpartition(b"\n\n")[0] or text for text in texts)]
 
 
 SUFFIXES = "// ===BEGIN ICANN DOMAINS===\ncom\n*.ck\n!www.ck\nco.uk\n// ===END ICANN DOMAINS===\n"
@@ -159,7 +191,18 @@ TARGETS: dict[str, tuple[Target, Callable[[], list[bytes]], tuple[bytes, ...]]] 
     "signatures": (
         read_signatures,
         signature_seeds,
-        (b"[[app]]\n", b'"', b"'''", b"\\", b"id = ", b'name = "x"\n', b"l4 = [", b"9" * 5000),
+        (
+            b"[[app]]\n",
+            b'"',
+            b"'''",
+            b"\\",
+            b"id = ",
+            b'name = "x"\n',
+            b"l4 = [",
+            b"9" * 5000,
+            b".*",
+            b"{0,99}",
+        ),
     ),
     "suffixes": (read_suffixes, lambda: [SUFFIXES.encode()], (b"*.", b"!", b"\xc3\xbc", b"xn--")),
     "filters": (

@@ -2,16 +2,20 @@
 """Compiled patterns: which of several answers, what is refused, and in what time."""
 
 import contextlib
+import random
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.effort import examples
 from tests.match_tables import ROW, Layouts, Packet, answer
+from tests.reference.patterns import matches
 from xdpprobe import signature_file
 from xdpprobe.errors import DataError
 from xdpprobe.patterns import check
 from xdpprobe.patterns.compiler import Compiled, compile_signatures
+from xdpprobe.patterns.odds import port_odds
 
 LAYOUTS = Layouts()
 Table = dict[str, object]
@@ -292,6 +296,16 @@ def test_what_is_reached_now_and_then() -> None:
     assert why_not({**GOOD, "match": "abcdefg(h|k)", "confidence": 80}, wide) == []
 
 
+def test_doubts_about_what_costs_much() -> None:
+    table: Table = {"match": ".", "field": "{ at = 0, size = 4 }", "protocol": "p"}
+    ((_, why),) = why_not(GOOD, {**table, "confidence": 80})
+    assert why.startswith("costs much: its automaton or length field is looked at in 100% of")
+    assert why_not(GOOD, {**table, "port": 53}) == []
+    assert why_not(GOOD, {**table, "match": ".{4}a"}) == []
+    (doubt,) = why_not(GOOD, {"match": "abcdefgh", "search": 30, "app": "a"})
+    assert doubt[1].startswith("costs much")
+
+
 def test_doubts_about_what_came_before() -> None:
     first: Table = {"match": "abcdefgh", "name": "one", "protocol": "p"}
     (doubt,) = why_not(first, {"match": "ijklmnop", "after": "one", "protocol": "p"})
@@ -309,6 +323,32 @@ def test_doubts_about_what_came_before() -> None:
         "can never match: nothing leads to 'one'",
     ]
     assert [why for _, why in why_not({"match": "a"})] == ["has no use: no 'after' refers to 'n'"]
+
+
+def test_odds_are_those_of_random_packets() -> None:
+    """Everything that enters into the odds, each often enough to be counted."""
+    tables = made(
+        {"match": r"[\x00-\x7f][\x00-\x7f]", "app": "a"},
+        {"match": r"[\x00-\x7f].*[\x00-\x03]", "app": "a"},
+        {"match": r"(\m{80:00}|[\xf0-\xff].)+[\x00-\x0f]", "app": "a", "search": 3},
+        {"match": ".", "length": "700-", "port": ["0-9999", "20000-29999"], "app": "a"},
+        {"match": ".", "field": '{ at = 1, size = 2, is = "within" }', "app": "a"},
+        {"match": r".[\x00-\x03]", "field": '{ at = 1, size = 2, is = "within" }', "app": "a"},
+        {"match": r".[\x00-\x7f]", "field": "{ at = 1, size = 1, plus = 5 }", "app": "a"},
+    )
+    dice = random.Random(1)
+    hits = [0] * len(tables.signatures)
+    turns = len(examples(4000))
+    for _ in range(turns):
+        payload = dice.randbytes(dice.randint(1, 1400))
+        packet = Packet(payload, ports=(dice.randrange(65536), dice.randrange(65536)))
+        for number, signature in enumerate(tables.signatures):
+            hits[number] += matches(signature, packet)
+    said = check.odds(tables)
+    for number, signature in enumerate(tables.signatures):
+        wanted = said[number] * port_odds(signature.port)
+        deviation = (wanted * (1 - wanted) / turns) ** 0.5
+        assert abs(hits[number] / turns - wanted) <= 4 * deviation + 2 / turns, number
 
 
 def test_sizes_are_told() -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.match_tables import Layouts
+from xdpprobe import abi
 from xdpprobe.cli import main
 
 MINE = """\
@@ -38,6 +40,22 @@ def test_check_says_file_line_and_reason(mine: Path, capsys: pytest.CaptureFixtu
     assert out == ""
     assert err.startswith(f"xdpprobe: {mine}:6: domains: '*.mine.example' has a wildcard; ")
     assert err.count("\n") == 1
+
+
+def test_check_of_patterns(
+    mine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(abi, "load_abi", Layouts)
+    with mine.open("a") as file:
+        file.write('[[signature]]\napp = "mine"\nl4 = "udp"\nmatch = \'abc\'\n')
+    assert main(["signatures", "check", str(mine)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("no mistake: ")
+    assert any(line.startswith(f"doubt: {mine}:8: matches one of ") for line in lines)
+    assert any(line.startswith("patterns: states of automata: ") for line in lines)
+    mine.write_text(mine.read_text().replace("abc", "(abc"))
+    assert main(["signatures", "check", str(mine)]) == 1
+    assert "'(' without its ')'" in capsys.readouterr().err
 
 
 def test_list_tells_the_domains_in_force(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,13 +7,17 @@ running probes and in what users store, so that none may come to mean something 
 
 import json
 import re
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.match_tables import Layouts
 from xdpprobe import catalogue, signature_values
 from xdpprobe.abi import load_abi
+from xdpprobe.patterns import check
+from xdpprobe.patterns.compiler import compile_signatures
 from xdpprobe.rules import RuleIndex
 
 CATALOGUE = catalogue.load()
@@ -154,6 +158,18 @@ def test_protocols_of_the_data_plane() -> None:
     catalogue.verify_protocols(CATALOGUE.entries, load_abi().enums["protocol"])
     assert CATALOGUE.labels[CATALOGUE.l4[1]].name == "icmp"
     assert CATALOGUE.labels[CATALOGUE.l4[50]].name == "ipsec"
+
+
+def test_patterns_say_where_they_are_known_from() -> None:
+    assert [one.where() for one in CATALOGUE.signatures if not one.source] == []
+
+
+def test_patterns_leave_no_doubt() -> None:
+    began = time.process_time()
+    compiled = compile_signatures(CATALOGUE.signatures, Layouts())
+    assert time.process_time() - began < 5
+    assert check.doubts(compiled) == []
+    assert check.chance(compiled) < 1e-8
 
 
 # Labels that say what was transferred, where ours say from whom.

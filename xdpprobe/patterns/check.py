@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from xdpprobe.patterns.compiler import CLASS_NAMES, Compiled
+from xdpprobe.patterns.odds import column_odds
 from xdpprobe.patterns.rows import Row
 from xdpprobe.signature_table import FINAL_CONFIDENCE, Signature
 
 ODDS_LIMIT = 1e-9  # for one signature that decides a flow at any port
+EFFORT_LIMIT = 0.05  # of random packets that one signature's second look may be taken at
 
 Words = npt.NDArray[np.uint64]
 _COLUMNS = ("packet", "stage", "port", "length")
@@ -37,6 +39,7 @@ def doubts(compiled: Compiled) -> list[Doubt]:
         *_never_after(compiled.signatures),
         *_without_use(compiled),
         *_by_chance(compiled),
+        *_dear(compiled),
         *_shadowed(compiled),
     ):
         found.append((numbers[id(signature)], Doubt(signature.where(), why)))
@@ -66,6 +69,11 @@ def odds(compiled: Compiled) -> dict[int, float]:
     return {n: chained(n, frozenset()) for n in range(len(compiled.signatures))}
 
 
+def chance(compiled: Compiled) -> float:
+    """The part of random packets, at any port, that would decide a flow."""
+    return sum(part for _, part in _deciding(compiled))
+
+
 def sizes(compiled: Compiled) -> list[str]:
     """How full the tables are, in lines to print."""
     dtype = compiled.classes.dtype
@@ -80,8 +88,9 @@ def sizes(compiled: Compiled) -> list[str]:
         ),
         f"states of automata: {compiled.states} of {compiled.automaton.dtype['next'].shape[0]}",
         f"names for 'after': {len(compiled.stages)} of {dtype['stage'].shape[0] - 1}",
-        "random packets at any port that would decide a flow:"
-        f" {sum(part for _, part in _deciding(compiled)):.1e}",
+        f"random packets at any port that would decide a flow: {chance(compiled):.1e}",
+        "automata and length fields looked at in a random packet:"
+        f" {max(sum(map(_second_look, rows)) for rows in compiled.rows):.2g}",
         f"bytes: {compiled.classes.nbytes + compiled.automaton.nbytes}",
     ]
     return lines if used else []
@@ -134,6 +143,27 @@ def _by_chance(compiled: Compiled) -> Iterator[tuple[Signature, str]]:
                 signature,
                 f"matches one of {1 / part:.2g} packets of random bytes ({part:.1e}); with"
                 f" confidence >= {FINAL_CONFIDENCE} and no port at most {ODDS_LIMIT:.0e} is meant",
+            )
+
+
+def _second_look(row: Row) -> float:
+    """The part of random packets in which a row's automaton or length field is looked at."""
+    if row.dfa is None and row.signature.field is None:
+        return 0.0
+    return column_odds(row.masks, row.signature, row.length)
+
+
+def _dear(compiled: Compiled) -> Iterator[tuple[Signature, str]]:
+    """Those that the columns leave over too often; only some of these are tried in a packet."""
+    parts: dict[int, float] = defaultdict(float)
+    for row in {id(row): row for rows in compiled.rows for row in rows}.values():
+        parts[row.number] += _second_look(row)
+    for number, part in parts.items():
+        if part > EFFORT_LIMIT:
+            yield (
+                compiled.signatures[number],
+                f"costs much: its automaton or length field is looked at in {min(part, 1):.0%} of"
+                " random packets; fixed bytes at the start, a length or a port save that",
             )
 
 

@@ -38,10 +38,20 @@ def payload_odds(
         accepted = np.array(acceptance(dfa, effort))
         odds = accepted[np.minimum(lengths, DEPTH)]
     else:
-        odds *= math.prod(mask.bit_count() / 256 for mask in masks)
+        odds *= _bytes_odds(masks)
     if field is not None:
         odds = odds * _field_odds(field, masks, lengths)
     return float(odds.sum()) / LONGEST
+
+
+def column_odds(masks: tuple[int, ...], signature: Signature, length: Span) -> float:
+    """The part of random packets that a row's columns fit, so that the rest is looked at."""
+    lengths = max(0, min(length.high, LONGEST) - length.low + 1) / LONGEST
+    return lengths * _bytes_odds(masks) * port_odds(signature.port)
+
+
+def _bytes_odds(masks: tuple[int, ...]) -> float:
+    return math.prod(mask.bit_count() / 256 for mask in masks)
 
 
 def port_odds(ports: tuple[Span, ...]) -> float:
