@@ -156,6 +156,7 @@ def test_equal_ends_are_shared() -> None:
         ({"match": ".{9}$", "length": 10}, "can never match"),
         ({"match": ["ab", "ac"]}, "can never match"),
         ({"match": ["a.*b", "b"]}, "can never match"),
+        ({"match": ["(a{16})+b", "(a{17})+b"]}, "can never match"),
         ({"match": ["ab$", "..$", "a$"]}, "can never match"),
         ({"match": ["a{1,9}b$", "a*c"]}, "can never match"),
         ({"match": "a", "length": 2, "field": "{ at = 1, size = 2 }"}, "can never match"),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A signature as rows: conditions that hold together, the rows of one signature joined by "or"."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -10,7 +11,7 @@ from xdpprobe.patterns.automaton import ACCEPT, Dfa, both, search_automaton, who
 from xdpprobe.patterns.effort import Effort
 from xdpprobe.patterns.expand import SEQUENCES, Masks, sequences
 from xdpprobe.patterns.regex import ANY, Byte, Regex, Repeat, Sequence
-from xdpprobe.signature_table import LENGTH_MAX, LengthField, Signature, Span
+from xdpprobe.signature_table import DEPTH, LENGTH_MAX, LengthField, Signature, Span
 from xdpprobe.signature_values import Bad
 
 _LONGEST_PAYLOAD = 65535
@@ -119,23 +120,30 @@ def _automata(regexes: list[Regex], width: int, effort: Effort) -> list[_Way]:
         by_length = whole
     if by_length is None:
         assert common is not None
-        return [_automaton_way(common, None, width)]
+        return _automaton_ways({None: common}, width, effort)
     if common is not None:
         pairs = {n: both(common, dfa, effort) for n, dfa in by_length.items()}
         by_length = {n: pair for n, pair in pairs.items() if pair is not None}
-    return [_automaton_way(dfa, n, width) for n, dfa in sorted(by_length.items())]
+    return _automaton_ways(by_length, width, effort)
 
 
-def _automaton_way(dfa: Dfa, length: int | None, width: int) -> _Way:
-    masks, need = _first_bytes(dfa, width)
-    return _Way(masks, need, length, dfa)
+def _automaton_ways(
+    automata: Mapping[int, Dfa] | Mapping[None, Dfa], width: int, effort: Effort
+) -> list[_Way]:
+    ways = []
+    for length, dfa in automata.items():
+        masks, need = _first_bytes(dfa, width, effort)
+        if need <= DEPTH:  # several together may want more than each
+            ways.append(_Way(masks, need, length, dfa))
+    return ways
 
 
-def _first_bytes(dfa: Dfa, width: int) -> tuple[Masks, int]:
+def _first_bytes(dfa: Dfa, width: int, effort: Effort) -> tuple[Masks, int]:
     """What the first bytes of everything accepted have in common, and how long the shortest is."""
     masks: list[int] = []
     states, depth = {0}, 0
     while True:
+        effort.spend(len(states))
         mask, reached = 0, set()
         for state in states:
             for piece, target in dfa.moves[state]:
