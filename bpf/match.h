@@ -43,8 +43,9 @@ static __always_inline bool match_begin(struct scratch *s,
 		packet = MATCH_PACKETS - 1;
 	opaque(packet);
 	packet &= MATCH_PACKETS - 1;
-	if (c)
-		stage = c->stage & (MATCH_STAGES - 1);
+	/* What other tables noted means nothing in these. */
+	if (c && c->stage / MATCH_STAGES == s->work.generation)
+		stage = c->stage % MATCH_STAGES;
 	near = t->port_class[s->work.source_port];
 	far = t->port_class[s->work.destination_port];
 #pragma clang loop unroll(disable)
@@ -191,7 +192,7 @@ static __always_inline void match_decide(struct scratch *s,
 	if (!f || !c)
 		return;
 	if (r->stage && f->tag == s->work.tag)
-		c->stage = r->stage;
+		c->stage = r->stage | s->work.generation * MATCH_STAGES;
 	if (!r->protocol && !r->app)
 		return;
 	if (!r->final && (!r->protocol || f->protocol == r->protocol) &&

@@ -50,8 +50,6 @@ class StateTable:
         for mask, target in moves:
             number = _SELF if target == state else numbers[target]
             row[number] = row.get(number, 0) | mask
-        if row == {ACCEPT_STATE: ANY}:
-            return ACCEPT_STATE
         for number in row:
             # The state may be one that it leads to, entered a step earlier.
             if number >= FIRST_STATE and _with_self(row, number) == self.rows[number]:
