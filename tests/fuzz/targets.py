@@ -144,17 +144,10 @@ category = "network"
 [[signature]]
 protocol = "p"
 l4 = "udp"
-<<<<<<< HEAD
-match = ['(?i)a[^\x00b-f]\m{f0:40}.{2,9}$', '\x01(GET|PUT)+ [a-z]*\r\n']
-port = [123, "6881-6889"]
-length = "4-"
-field = { at = 2, size = 2, order = "little", plus = -4, is = "within" }
-=======
 match = ['(?i)a[^\x00b-f]\m{f0:40}.{2,9}$', '.{3}(\x01|GE)+[a-z]*']
 port = [123, "6881-6889"]
 length = "4-"
 field = { at = 4, size = 1, order = "little", plus = -4, is = "within" }
->>>>>>> main
 packet = "2-3"
 after = "q"
 confidence = 80
