@@ -22,6 +22,7 @@ from xdpprobe.snapshot import Label
 SHIPPED = Path(__file__).parent / "signatures"
 RULE_LIMIT = 200_000
 _KIND = {"protocol": "protocol", "app": "application"}
+_YOURS = {"protocol": "448..511", "app": "7168..8191"}  # ids that no shipped file takes
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ class _Merged:
             raise DataError(
                 entry.where("id"),
                 f"id {entry.id} is {same_id.name} in {same_id.where()}",
-                "take another number (7168..8191 are yours)",
+                f"take another number ({_YOURS[entry.kind]} are yours)",
             )
         if same_name and same_name.id != entry.id:
             raise DataError(

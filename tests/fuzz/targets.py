@@ -136,7 +136,7 @@ def capture_seeds() -> list[bytes]:
 
 
 PATTERNS = r"""[[protocol]]
-id = 400
+id = 500
 name = "p"
 title = "P"
 category = "network"

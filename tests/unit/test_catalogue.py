@@ -147,7 +147,7 @@ def test_long_mistakes_are_found_in_time(write: Write, case: str) -> None:
     assert time.process_time() - began < 5
 
 
-PROTOCOL = '[[protocol]]\nid = 400\nname = "p"\ntitle = "P"\ncategory = "network"\nl4 = %s\n'
+PROTOCOL = '[[protocol]]\nid = 500\nname = "p"\ntitle = "P"\ncategory = "network"\nl4 = %s\n'
 
 
 @pytest.mark.parametrize(
@@ -244,8 +244,8 @@ def test_hidden_files_are_left_alone(write: Write) -> None:
 
 
 def test_later_layer_takes_an_ip_protocol_over(write: Write) -> None:
-    assert catalogue.load([write(PROTOCOL % "[47, 200]")]).l4[47] == 400
-    assert catalogue.load().l4[47] != 400
+    assert catalogue.load([write(PROTOCOL % "[47, 200]")]).l4[47] == 500
+    assert catalogue.load().l4[47] != 500
 
 
 def test_digest_depends_on_names_and_contents(write: Write) -> None:

@@ -44,7 +44,7 @@ title = "A"
 category = "work"
 
 [[protocol]]
-id = 400
+id = 500
 name = "p"
 title = "P"
 category = "network"
@@ -64,7 +64,7 @@ def write(tmp_path: Path) -> Write:
 def test_good_file(write: Write) -> None:
     found = catalogue.load([write(GOOD)]).signatures
     one, two = found[:2]
-    assert (one.protocol_id, one.app_id, one.l4, one.sender) == (400, 7200, "udp", "responder")
+    assert (one.protocol_id, one.app_id, one.l4, one.sender) == (500, 7200, "udp", "responder")
     assert [regex.text for regex in one.match] == [r"[\x23\xe3].{47}$", r".{4}\m{f0:40}"]
     assert one.port == ((123, 123), (6881, 6889))
     assert (one.length, one.packet) == ((48, 80), (2, 3))
