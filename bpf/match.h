@@ -150,6 +150,18 @@ static __always_inline bool match_field(const struct scratch *s,
 	return (__s64)value + r->plus == length;
 }
 
+/* A port says something where it is the responder's; initiators take any. */
+static __always_inline bool match_hint(const struct scratch *s,
+				       const struct match_class *t, __u32 row)
+{
+	__u16 port = s->work.responder ? s->work.source_port :
+					 s->work.destination_port;
+
+	if (t->row[row].method != METHOD_PORT)
+		return true;
+	return t->port[t->port_class[port]][row / 64] >> (row & 63) & 1;
+}
+
 /* Try the lowest row that is left. Returns 1 to stop. */
 static long match_try(__u32 index, struct scratch **sp)
 {
@@ -174,7 +186,7 @@ static long match_try(__u32 index, struct scratch **sp)
 	row = w * 64 + bits_below(lowest);
 	opaque(row);
 	row &= MATCH_ROWS - 1;
-	if (!match_field(s, &t->row[row]))
+	if (!match_hint(s, t, row) || !match_field(s, &t->row[row]))
 		return 0;
 	if (t->row[row].state && !match_accepts(s, t->row[row].state))
 		return 0;

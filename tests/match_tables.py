@@ -63,7 +63,10 @@ class Layouts:
 
 @dataclass(frozen=True)
 class Packet:
-    """What a payload packet brings; `number` counts in its direction, from 1."""
+    """What a payload packet brings; `number` counts in its direction, from 1.
+
+    ports: the sender's and the other's.
+    """
 
     payload: bytes
     l4: str = "udp"
@@ -88,9 +91,17 @@ def answer(compiled: Compiled, packet: Packet) -> Any:
     bits = np.unpackbits(alive.view(np.uint8), bitorder="little")
     for number in np.flatnonzero(bits):
         row = table["row"][number]
+        if row["method"] == 1 and not _of_responder(table, packet, int(number)):
+            continue
         if _field_agrees(row, packet.payload) and _accepted(compiled, row, packet.payload):
             return row
     return None
+
+
+def _of_responder(table: Any, packet: Packet, number: int) -> bool:
+    """Whether a port that only hints is the responder's."""
+    port = packet.ports[not packet.responder]
+    return bool(int(table["port"][table["port_class"][port]][number // 64]) >> number % 64 & 1)
 
 
 def _field_agrees(row: Any, payload: bytes) -> bool:

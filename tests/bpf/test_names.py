@@ -109,7 +109,10 @@ def test_a_first_message(plane: Plane, case: Case, size: int) -> None:
     plane.send(*talk.handshake(), *talk.segments(case.stream, size))
     flow = found(plane, talk)
     assert flow.name == case.name
-    assert flow.protocol == protocol(plane, case.protocol)
+    if case.protocol == "UNKNOWN":  # to the parsers; signatures may know it
+        assert flow.protocol not in set(plane.loaded.abi.enums["protocol"].values()) - {0}
+    else:
+        assert flow.protocol == protocol(plane, case.protocol)
 
 
 def answer(talk: Conversation, stream: bytes) -> list[bytes]:

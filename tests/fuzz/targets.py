@@ -163,9 +163,17 @@ search = 9
 
 @cache
 def signature_seeds() -> list[bytes]:
-    """The first entries of each shipped file, whole ones."""
+    """The first entries of each shipped file, whole ones; but of those that name what stands in
+    another file."""
     texts = [path.read_bytes()[:3000] for path in sorted(catalogue.SHIPPED.glob("*.toml"))]
-    return [PATTERNS.encode(), *(text.rpartition(b"\n\n")[0] or text for text in texts)]
+    seeds = [PATTERNS.encode(), *(text.rpartition(b"\n\n")[0] or text for text in texts)]
+    return [seed for seed in seeds if _stands_alone(seed)]
+
+
+def _stands_alone(seed: bytes) -> bool:
+    contents = signature_file.parse(NAME, seed)
+    named = {one.protocol for one in contents.signatures} | {one.app for one in contents.signatures}
+    return named <= {"", *(entry.name for entry in contents.entries)}
 
 
 SUFFIXES = "// ===BEGIN ICANN DOMAINS===\ncom\n*.ck\n!www.ck\nco.uk\n// ===END ICANN DOMAINS===\n"

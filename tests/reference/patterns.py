@@ -64,8 +64,10 @@ def matches(signature: Signature, packet: Packet) -> bool:
         return False
     if not signature.packet.low <= packet.number <= signature.packet.high:
         return False
+    # Alone, a port says something where it is the responder's.
+    ports = packet.ports if signature.match else packet.ports[not packet.responder :][:1]
     if signature.port and not any(
-        span.low <= port <= span.high for span in signature.port for port in packet.ports
+        span.low <= port <= span.high for span in signature.port for port in ports
     ):
         return False
     if not signature.length.low <= min(len(payload), _LENGTH_MAX) <= signature.length.high:

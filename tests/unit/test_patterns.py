@@ -96,9 +96,9 @@ def test_which_of_several_answers() -> None:
         {"match": "abcd", "confidence": 60, "protocol": "p"},
         {"match": "abcd", "confidence": 60, "protocol": "p"},
     )
-    assert chosen(tables, b"abcd", ports=(53, 9)) == 4
-    assert chosen(tables, b"abcx", ports=(53, 9)) == 3
-    assert chosen(tables, b"x", ports=(53, 9)) == 0
+    assert chosen(tables, b"abcd", ports=(9, 53)) == 4
+    assert chosen(tables, b"abcx", ports=(9, 53)) == 3
+    assert chosen(tables, b"x", ports=(9, 53)) == 0
     assert [row.number for row in tables.rows[2]] == [4, 5, 3, 2, 1, 0]
 
 

@@ -81,7 +81,7 @@ def _established(name: str, flows: int, route: Route = _OTHER) -> Row:
 
 def _sized(size: int) -> Row:
     """Frames of so many bytes, as the program sees them: without the checksum behind."""
-    payload = Random(size).randbytes(_OTHER.payload_of(size))
+    payload = Random(size + 1).randbytes(_OTHER.payload_of(size))
     return Row(f"established flow, {size} B frame", _OTHER, (_OTHER.udp(payload),), flows=1000)
 
 
