@@ -268,6 +268,11 @@ const struct {
 	struct name_key name_key;
 	struct name_rule name_rule;
 	enum match_field match_field;
+	enum peers peers;
+	enum peer_kind peer_kind;
+	struct peer_key peer_key;
+	struct peer_prefix peer_prefix;
+	struct peer_value peer_value;
 	struct match_class match_class[0]; /* described, but not there */
 	struct match_automaton match_automaton[0];
 } abi_anchor SEC(".rodata.abi") = {};

@@ -18,6 +18,7 @@ title = "Mine"
 category = "work"
 domains = ["mine.example", "docs.google.com"]
 exact = ["one.example"]
+prefix = ["192.0.2.0/24"]
 """
 
 
@@ -71,6 +72,7 @@ def test_list_tells_the_domains_in_force(mine: Path, capsys: pytest.CaptureFixtu
         "kind": "application",
         "domains": ["mine.example", "docs.google.com"],
         "exact": ["one.example"],
+        "prefix": ["192.0.2.0/24"],
         "l4": [],
         "source": "",
         "file": "mine.toml",
