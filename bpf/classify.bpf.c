@@ -268,6 +268,8 @@ const struct {
 	struct name_key name_key;
 	struct name_rule name_rule;
 	enum match_field match_field;
+	struct match_class match_class[0]; /* described, but not there */
+	struct match_automaton match_automaton[0];
 	enum peers peers;
 	enum peer_kind peer_kind;
 	struct peer_key peer_key;

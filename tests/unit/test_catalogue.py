@@ -120,7 +120,7 @@ MISTAKES = [
         change("exact = [", 'prefix = ["10.0.0.0/8"]\nexact = [').replace(
             b"exact = ['", b"prefix = ['10.0.0.0/8']\nexact = ['"
         ),
-        20,
+        19,
         "prefix: '10.0.0.0/8' of second belongs to my-app already",
     ),
     (change('source = "v', 'sauce = "v'), 19, "unknown key 'sauce' in [[app]]"),
@@ -168,7 +168,7 @@ def test_long_mistakes_are_found_in_time(write: Write, case: str) -> None:
     assert time.process_time() - began < 5
 
 
-PROTOCOL = '[[protocol]]\nid = 400\nname = "p"\ntitle = "P"\ncategory = "network"\nl4 = %s\n'
+PROTOCOL = '[[protocol]]\nid = 511\nname = "p"\ntitle = "P"\ncategory = "network"\nl4 = %s\n'
 
 
 @pytest.mark.parametrize(
@@ -265,8 +265,8 @@ def test_hidden_files_are_left_alone(write: Write) -> None:
 
 
 def test_later_layer_takes_an_ip_protocol_over(write: Write) -> None:
-    assert catalogue.load([write(PROTOCOL % "[47, 200]")]).l4[47] == 400
-    assert catalogue.load().l4[47] != 400
+    assert catalogue.load([write(PROTOCOL % "[47, 200]")]).l4[47] == 511
+    assert catalogue.load().l4[47] != 511
 
 
 def test_digest_depends_on_names_and_contents(write: Write) -> None:
@@ -321,7 +321,7 @@ def test_prefixes_and_layers(write: Write) -> None:
     assert found.prefixes == {"10.0.0.0/8": 7201, "192.0.2.0/24": 7201, "2001:db8::/32": 7201}
     assert catalogue.load([lower, upper]).prefixes == {**found.prefixes, "192.0.2.0/24": 7202}
     protocol = write(PROTOCOL % "[254]" + 'prefix = ["198.51.100.0/24"]\n', "c.toml")
-    assert catalogue.load([protocol]).prefixes == {"198.51.100.0/24": 400}
+    assert catalogue.load([protocol]).prefixes == {"198.51.100.0/24": 511}
     redefined = catalogue.load([lower, write(GOOD, "d.toml")])
     assert redefined.prefixes == {}
 

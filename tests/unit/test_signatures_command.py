@@ -52,7 +52,7 @@ def test_check_of_patterns(
     assert main(["signatures", "check", str(mine)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("no mistake: ")
-    assert any(line.startswith(f"doubt: {mine}:8: matches one of ") for line in lines)
+    assert any(line.startswith(f"doubt: {mine}:9: matches one of ") for line in lines)
     assert any(line.startswith("patterns: states of automata: ") for line in lines)
     mine.write_text(mine.read_text().replace("abc", "(abc"))
     assert main(["signatures", "check", str(mine)]) == 1
