@@ -263,6 +263,7 @@ enum peers {
 	PEERS_PUSHED = 1 << 1,	   /* the operator has pushed some */
 	PEERS_PUBLISHED = 1 << 2,  /* the signatures have some */
 	PEERS_MAX = 1000000,	   /* that may be pushed */
+	PEER_AGE_SHIFT = 8,	   /* 34 years of jiffies in 32 bits */
 };
 
 struct peer_key {
@@ -277,11 +278,11 @@ struct peer_prefix {
 	__u8 address[16];
 };
 
+/* Small, so that a node of a trie is one cache line. */
 struct peer_value {
-	__u64 expires;	/* jiffies, all 64 bits; 0: never */
+	__u32 expires;	/* 64-bit jiffies >> PEER_AGE_SHIFT; 0: never */
 	__u16 protocol; /* label ids, 0: none */
 	__u16 app;
-	__u32 reserved;
 };
 
 /* What kinds of peers a set holds. */
@@ -293,7 +294,7 @@ enum peer_kind {
 	PEER_WIDE_6 = 1 << 4,
 };
 
-#define PEER_FILTER_WORDS 32768 /* a power of two */
+#define PEER_FILTER_WORDS 65536 /* a power of two */
 
 /* A bit for each hash of what a set holds: most ends of most flows are in none, and
  * that is known after one look. Index: source * 2 + generation, where source is 0
@@ -304,7 +305,8 @@ struct peer_filter {
 	__u64 factors[2]; /* of the hash: odd, random */
 	__u32 addresses;  /* for reports: how many there are, at most */
 	__u32 prefixes;
-	__u64 earliest; /* expiry of the first that expires, 0: none does */
+	__u32 earliest; /* expiry of the first that expires, 0: none does */
+	__u32 reserved;
 	__u64 bits[PEER_FILTER_WORDS];
 };
 
@@ -448,8 +450,8 @@ _Static_assert(sizeof(struct name_key) == 68, "abi");
 _Static_assert(sizeof(struct name_rule) == 8, "abi");
 _Static_assert(sizeof(struct peer_key) == 20, "abi");
 _Static_assert(sizeof(struct peer_prefix) == 20, "abi");
-_Static_assert(sizeof(struct peer_value) == 16, "abi");
-_Static_assert(sizeof(struct peer_filter) == 262184, "abi");
+_Static_assert(sizeof(struct peer_value) == 8, "abi");
+_Static_assert(sizeof(struct peer_filter) == 524328, "abi");
 _Static_assert(sizeof(struct match_row) == 24, "abi");
 _Static_assert(sizeof(struct match_class) == 1215496, "abi");
 _Static_assert(sizeof(struct flow_record) == 424, "abi");

@@ -164,7 +164,7 @@ struct {
 
 /* Peers by address, with and without port; key: generation. Made, filled and sized
  * by `xdpprobe peers`, which refuses more than PEERS_MAX; without any there is none.
- * 96 bytes a peer, and 16 a place. The data plane only reads. */
+ * 96 bytes a peer, and 16 a place, of which there are two a peer. The data plane only reads. */
 struct peer_hash {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -181,7 +181,7 @@ struct {
 } peers SEC(".maps");
 
 /* Peers by prefix; key: source * 2 + generation, as of peer_filters. Pushed ones as
- * above, published ones as the name rules. Up to 160 bytes a prefix. */
+ * above, published ones as the name rules. Up to 128 bytes a prefix. */
 struct peer_trie {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -198,7 +198,7 @@ struct {
 } peer_prefixes SEC(".maps");
 
 /* Written with the two above. The more a set holds, the more bits are set, and the
- * oftener a look-up is for nothing. 1 MB. */
+ * oftener a look-up is for nothing: for a fifth of all ends at a million. 2 MB. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);

@@ -35,7 +35,8 @@ static __always_inline bool peer_take(struct scratch *s,
 				      const struct peer_value *v, __u8 method,
 				      __u8 confidence)
 {
-	if (!v || (v->expires && v->expires <= bpf_jiffies64()))
+	if (!v || (v->expires &&
+		   v->expires <= (__u32)(bpf_jiffies64() >> PEER_AGE_SHIFT)))
 		return false;
 	s->peer.protocol = v->protocol;
 	s->peer.app = v->app;

@@ -27,7 +27,8 @@ SECONDS_LIMIT = 10 * 365 * 86400
 class Said(NamedTuple):
     """What is said of a peer: its label's number, and for how many seconds from now; 0: for ever.
 
-    In tables and what is read from them `lasts` is the moment of the end instead, in jiffies.
+    In tables and what is read from them `lasts` is the moment of the end instead, in the unit that
+    struct peer_value of bpf/abi.h has.
     """
 
     label: int

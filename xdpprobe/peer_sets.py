@@ -45,12 +45,12 @@ class Packed:
 
     @classmethod
     def of(cls, peers: Mapping[bytes, Said], abi: Abi) -> "Packed":
-        """Of peers whose `lasts` are moments in jiffies."""
+        """Of peers whose `lasts` are moments."""
         count = len(peers)
         octets = np.frombuffer(b"".join(peers), np.uint8).reshape(count, peer_text.SIZE)
         values = np.zeros(count, abi.dtype("peer_value"))
         labels = np.fromiter((said.label for said in peers.values()), np.uint16, count)
-        values["expires"] = np.fromiter((said.lasts for said in peers.values()), np.uint64, count)
+        values["expires"] = np.fromiter((said.lasts for said in peers.values()), np.uint32, count)
         values["app"] = np.where(labels >= APP_IDS.start, labels, 0)
         values["protocol"] = np.where(labels < APP_IDS.start, labels, 0)
         return cls(octets, values)

@@ -51,21 +51,23 @@ class Peers:
 
     def moments(self, peers: Mapping[bytes, Said]) -> dict[bytes, Said]:
         """Peers as a list has them, with the moments of their ends in place of seconds."""
-        now = self._clock.ticks().jiffies
+        now, shift = self._clock.ticks().jiffies, self._bits["PEER_AGE_SHIFT"]
         shared: dict[Said, Said] = {}
-        return {
-            peer: shared.setdefault(
-                said, Said(said.label, said.lasts and now + said.lasts * self._hz)
-            )
-            for peer, said in peers.items()
-        }
+        for said in set(peers.values()):
+            end = (now + said.lasts * self._hz >> shift) + 1  # never too early
+            shared[said] = Said(said.label, said.lasts and end)
+        return {peer: shared[said] for peer, said in peers.items()}
 
     def seconds_left(self, peers: Mapping[bytes, Said]) -> Iterator[tuple[bytes, Said]]:
         """The other way round; 0 still means for ever."""
-        now = self._clock.ticks().jiffies
+        now, shift = self._clock.ticks().jiffies, self._bits["PEER_AGE_SHIFT"]
         for peer, said in peers.items():
-            left = -(-(said.lasts - now) // self._hz)
+            left = ((said.lasts << shift) - now) // self._hz
             yield peer, Said(said.label, said.lasts and max(left, 1))
+
+    def now(self) -> int:
+        """This moment, as `lasts` of what is in tables."""
+        return self._clock.ticks().jiffies >> self._bits["PEER_AGE_SHIFT"]
 
     def read(self) -> dict[bytes, Said]:
         """Those that have not expired, with the moments of their ends."""
@@ -77,7 +79,7 @@ class Peers:
                 peer_sets.unpacked(*syscall.lookup_arrays(fd, self._abi.dtype(key), value))
                 for fd, key in ((addresses, "peer_key"), (prefixes, "peer_prefix"))
             ]
-        now = self._clock.ticks().jiffies
+        now = self.now()
         return {
             peer: said
             for part in found
@@ -120,7 +122,8 @@ class Peers:
             return
         new = old ^ 1
         self._give_up(new)  # what is left of an import that was killed
-        room = min(max(_LEAST_ROOM, len(peers) * 5 // 4), self.most)
+        # Twice as many places as peers keep chains short, and `add` has some left.
+        room = max(_LEAST_ROOM, len(peers) * 2)
         with ExitStack() as undo:
             undo.callback(self._give_up, new)
             made = peer_sets.compile_set(peers, self._abi, room)
@@ -175,7 +178,7 @@ class Peers:
         if not self._in_force():
             return False
         earliest = int(self._filters[self._place]["earliest"])
-        return bool(earliest) and earliest <= self._clock.ticks().jiffies
+        return bool(earliest) and earliest <= self.now()
 
     @contextmanager
     def _maps(self) -> Iterator[tuple[int, int]]:

@@ -96,7 +96,7 @@ def test_list_export_import_and_flush(attached: Cli, veth: Veth, tmp_path: Path)
         "198.51.100.0/24",
         "[2001:db8::7]:443/tcp",
     ]
-    assert 3500 < rows["192.0.2.7:6881/udp"].pop("expires") <= 3600
+    assert 3500 < rows["192.0.2.7:6881/udp"].pop("expires") <= 3600 + 2
     assert rows["192.0.2.7:6881/udp"] == {
         "peer": "192.0.2.7:6881/udp",
         "label": "own",
