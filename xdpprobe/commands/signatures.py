@@ -164,8 +164,7 @@ class _Row:
     def has(self, text: str) -> bool:
         entry = self.entry
         words = (entry.name, entry.title.lower(), entry.category)
-        words += (*self.domains, *self.exact, *self.prefixes)
-        return any(text in word for word in words)
+        return any(text in word for word in (*words, *self.domains, *self.exact, *self.prefixes))
 
     def cells(self) -> tuple[str, str, str, str]:
         names = [*self.domains, *(f"={name}" for name in self.exact), *self.prefixes]
