@@ -275,8 +275,6 @@ const struct {
 	struct peer_key peer_key;
 	struct peer_prefix peer_prefix;
 	struct peer_value peer_value;
-	struct match_class match_class[0]; /* described, but not there */
-	struct match_automaton match_automaton[0];
 } abi_anchor SEC(".rodata.abi") = {};
 
 char _license[] SEC("license") = "Dual BSD/GPL";
