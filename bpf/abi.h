@@ -232,6 +232,8 @@ struct port_totals {
 struct control_value {
 	__u32 generation; /* selects the tables: generation & 1 */
 	__u32 readers;	  /* bit i: ring i is being read */
+	__u32 peers;	  /* enum peers */
+	__u32 reserved;
 };
 
 /* Name rules: longest match over the reversed name followed by '.', so that
@@ -248,6 +250,64 @@ struct name_rule {
 	__u8 public_suffix; /* length of the public suffix at its end */
 	__u8 wildcard;	    /* 1: the public suffix has one label more */
 	__u8 reserved;
+};
+
+/*
+ * Peers: an address, with or without port, or a prefix, whose flows are a
+ * protocol's or an application's as long as nothing better is known of them. Looked
+ * up when a flow is born. There are two sources, the operator (`xdpprobe peers`) and
+ * the signatures' prefixes, and two generations of each, as of all tables.
+ */
+enum peers {
+	PEERS_GENERATION = 1 << 0, /* which of the pushed ones is in force */
+	PEERS_PUSHED = 1 << 1,	   /* the operator has pushed some */
+	PEERS_PUBLISHED = 1 << 2,  /* the signatures have some */
+	PEERS_MAX = 1000000,	   /* that may be pushed */
+	PEER_AGE_SHIFT = 8,	   /* 34 years of jiffies in 32 bits */
+};
+
+struct peer_key {
+	__u8 address[16]; /* IPv4 v4-mapped, as in flow_cold */
+	__u8 port[2];	  /* network byte order; 0: all, and l4 is 0 too */
+	__u8 l4;
+	__u8 reserved;
+};
+
+struct peer_prefix {
+	__u32 prefix_bits; /* of the v4-mapped address */
+	__u8 address[16];
+};
+
+/* Small, so that a node of a trie is one cache line. */
+struct peer_value {
+	__u32 expires;	/* 64-bit jiffies >> PEER_AGE_SHIFT; 0: never */
+	__u16 protocol; /* label ids, 0: none */
+	__u16 app;
+};
+
+/* What kinds of peers a set holds. */
+enum peer_kind {
+	PEER_ADDRESS = 1 << 0,
+	PEER_PORT = 1 << 1,
+	PEER_PREFIX = 1 << 2,
+	PEER_WIDE_4 = 1 << 3, /* IPv4 prefixes shorter than a block: peers.h */
+	PEER_WIDE_6 = 1 << 4,
+};
+
+#define PEER_FILTER_WORDS 65536 /* a power of two */
+
+/* A bit for each hash of what a set holds: most ends of most flows are in none, and
+ * that is known after one look. Index: source * 2 + generation, where source is 0
+ * for pushed peers and 1 for published prefixes. */
+struct peer_filter {
+	__u32 kinds;	  /* enum peer_kind, 0: the set is empty */
+	__u32 shift;	  /* the hash's upper 64 - shift bits count */
+	__u64 factors[2]; /* of the hash: odd, random */
+	__u32 addresses;  /* for reports: how many there are, at most */
+	__u32 prefixes;
+	__u32 earliest; /* expiry of the first that expires, 0: none does */
+	__u32 reserved;
+	__u64 bits[PEER_FILTER_WORDS];
 };
 
 /*
@@ -388,6 +448,10 @@ _Static_assert(sizeof(struct name_entry) == 272, "abi");
 _Static_assert(sizeof(struct retired_value) == 40, "abi");
 _Static_assert(sizeof(struct name_key) == 68, "abi");
 _Static_assert(sizeof(struct name_rule) == 8, "abi");
+_Static_assert(sizeof(struct peer_key) == 20, "abi");
+_Static_assert(sizeof(struct peer_prefix) == 20, "abi");
+_Static_assert(sizeof(struct peer_value) == 8, "abi");
+_Static_assert(sizeof(struct peer_filter) == 524328, "abi");
 _Static_assert(sizeof(struct match_row) == 24, "abi");
 _Static_assert(sizeof(struct match_class) == 1215496, "abi");
 _Static_assert(sizeof(struct flow_record) == 424, "abi");

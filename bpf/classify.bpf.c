@@ -270,6 +270,11 @@ const struct {
 	enum match_field match_field;
 	struct match_class match_class[0]; /* described, but not there */
 	struct match_automaton match_automaton[0];
+	enum peers peers;
+	enum peer_kind peer_kind;
+	struct peer_key peer_key;
+	struct peer_prefix peer_prefix;
+	struct peer_value peer_value;
 } abi_anchor SEC(".rodata.abi") = {};
 
 char _license[] SEC("license") = "Dual BSD/GPL";

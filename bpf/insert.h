@@ -14,6 +14,7 @@
 
 #include "events.h"
 #include "lock.h"
+#include "peers.h"
 #include "victim.h"
 
 /* What a newly born flow pushed out of its slot. */
@@ -102,16 +103,24 @@ static __always_inline void
 flow_write_hot(struct flow_hot *f, const struct scratch *s, bool crowded)
 {
 	const struct packet *p = &s->packet;
+	const struct peer_state *peer = &s->peer;
 	__u32 d = s->place.direction & 1;
 	__u16 protocol = l4_protocol[p->l4];
 
 	f->seen[0] = f->seen[1] = s->place.now;
-	f->app = 0;
-	f->protocol = protocol;
-	f->app_method = METHOD_NONE;
-	f->protocol_method = protocol ? METHOD_PATTERN : METHOD_NONE;
-	f->app_confidence = 0;
-	f->protocol_confidence = protocol ? 100 : 0;
+	f->app = peer->app;
+	f->app_method = peer->app ? peer->method : METHOD_NONE;
+	f->app_confidence = peer->app ? peer->confidence : 0;
+	if (protocol) {
+		f->protocol = protocol;
+		f->protocol_method = METHOD_PATTERN;
+		f->protocol_confidence = 100;
+	} else {
+		f->protocol = peer->protocol;
+		f->protocol_method = peer->protocol ? peer->method :
+						      METHOD_NONE;
+		f->protocol_confidence = peer->protocol ? peer->confidence : 0;
+	}
 	f->owner[d] = s->place.port;
 	f->owner[d ^ 1] = 0;
 	f->spent[0] = f->spent[1] = 0;
@@ -314,6 +323,7 @@ __noinline int flow_insert(__u32 renew)
 	opaque(s);
 	at = &s->place;
 	cold_fetch(at);
+	peer_look(s);
 	guard = lock_take(at->primary & lock_mask);
 	if (!guard)
 		return REASON_TABLE_BUSY;

@@ -57,7 +57,7 @@ static __always_inline bool maybe_later(const struct scratch *s,
 	__u32 d = s->work.direction & 1;
 
 	return !(f->flags & (__u32)FLOW_ISN_0 << d) && f->spent[d] == 1 &&
-	       !f->spent[d ^ 1] && !f->protocol;
+	       !f->spent[d ^ 1] && f->protocol_method < METHOD_PATTERN;
 }
 
 /* True: the next stage is in *next. */

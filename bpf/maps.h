@@ -102,7 +102,7 @@ struct {
 	__type(value, struct port_totals);
 } ports SEC(".maps");
 
-/* Written by the loader (generation) and by readers (readers). */
+/* Written by the loader (generation), readers (readers) and `peers` (peers). */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -161,6 +161,51 @@ struct {
 	__type(key, __u32);
 	__array(values, struct name_trie);
 } name_rules SEC(".maps");
+
+/* Peers by address, with and without port; key: generation. Made, filled and sized
+ * by `xdpprobe peers`, which refuses more than PEERS_MAX; without any there is none.
+ * 96 bytes a peer, and 16 a place, of which there are two a peer. The data plane only reads. */
+struct peer_hash {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024); /* of this pattern for others alone */
+	__uint(key_size, sizeof(struct peer_key));
+	__uint(value_size, sizeof(struct peer_value));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct peer_hash);
+} peers SEC(".maps");
+
+/* Peers by prefix; key: source * 2 + generation, as of peer_filters. Pushed ones as
+ * above, published ones as the name rules. Up to 128 bytes a prefix. */
+struct peer_trie {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, PEERS_MAX);
+	__uint(key_size, sizeof(struct peer_prefix));
+	__uint(value_size, sizeof(struct peer_value));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 4);
+	__type(key, __u32);
+	__array(values, struct peer_trie);
+} peer_prefixes SEC(".maps");
+
+/* Written with the two above. The more a set holds, the more bits are set, and the
+ * oftener a look-up is for nothing: for a fifth of all ends at a million. 2 MB. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 4);
+	__type(key, __u32);
+	__type(value, struct peer_filter);
+} peer_filters SEC(".maps");
 
 /* The signatures' patterns, two generations like the name rules. Not full: the
  * compiler refuses what does not fit. 4.8 MB and 2 MB, twice while reloading. */
@@ -393,6 +438,17 @@ struct match_state {
 	__u32 reserved;
 };
 
+/* What the peers say of a flow that is being born, and the keys to ask them by. */
+struct peer_state {
+	__u16 protocol; /* label ids, 0: none */
+	__u16 app;
+	__u8 method; /* enum method, 0: nothing is known */
+	__u8 confidence;
+	__u8 reserved[2];
+	struct peer_key key;
+	struct peer_prefix prefix;
+};
+
 struct scratch {
 	struct packet packet;
 	struct packet inside; /* of a tunnel that is one flow */
@@ -405,6 +461,7 @@ struct scratch {
 	struct question_state question;
 	struct hello_state hello;
 	struct match_state match;
+	struct peer_state peer;
 	struct name_key key;
 	__u32 reserved;
 	__u8 name[NAME_MAX_LEN + 1];

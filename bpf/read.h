@@ -49,7 +49,8 @@ static __always_inline void protocol_only(struct scratch *s, __u16 protocol,
 {
 	struct flow_hot *f = flow_at(s->work.index);
 
-	if (f && f->protocol == protocol && !final)
+	if (f && f->protocol == protocol && f->protocol_method >= method &&
+	    !final)
 		return;
 	s->verdict = (struct verdict){
 		.protocol = protocol,

@@ -9,7 +9,7 @@ was meant.
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from xdpprobe import signature_file
@@ -21,6 +21,7 @@ from xdpprobe.snapshot import Label
 
 SHIPPED = Path(__file__).parent / "signatures"
 RULE_LIMIT = 200_000
+PREFIX_LIMIT = 200_000
 _KIND = {"protocol": "protocol", "app": "application"}
 _YOURS = {"protocol": "448..511", "app": "7168..8191"}  # ids that no shipped file takes
 
@@ -33,6 +34,7 @@ class Catalogue:
     l4: IP protocol number -> label id. digest: SHA-256 over the files' names and contents.
     files: as read, in order. entries: label id -> the definition in force.
     signatures: of a higher layer before those of a lower one, else as in the files.
+    prefixes: of addresses -> label id.
     """
 
     labels: dict[int, Label]
@@ -42,6 +44,7 @@ class Catalogue:
     files: tuple[Path, ...]
     entries: dict[int, Entry]
     signatures: tuple[Signature, ...] = ()
+    prefixes: dict[str, int] = field(default_factory=dict)
 
 
 def load(directories: Sequence[Path] | None = None) -> Catalogue:
@@ -80,6 +83,7 @@ def load(directories: Sequence[Path] | None = None) -> Catalogue:
         files=tuple(path for files in layers for path in files),
         entries=dict(sorted(merged.by_id.items())),
         signatures=tuple(signatures),
+        prefixes=merged.prefixes(),
     )
 
 
@@ -122,6 +126,7 @@ class _Merged:
         self._by_name: dict[tuple[str, str], Entry] = {}
         self._domains: dict[tuple[str, bool], Entry] = {}
         self._l4: dict[int, Entry] = {}
+        self._prefixes: dict[str, Entry] = {}
 
     def add(self, entries: list[Entry]) -> None:
         """Put a layer above those that are there; within a layer nothing may stand twice."""
@@ -133,10 +138,16 @@ class _Merged:
         redefined = {self.by_id[entry.id] for entry in entries if entry.id in self.by_id}
         self._domains = {k: e for k, e in self._domains.items() if e not in redefined}
         self._l4 = {k: e for k, e in self._l4.items() if e not in redefined}
+        self._prefixes = {k: e for k, e in self._prefixes.items() if e not in redefined}
         self.by_id |= new.by_id
         self._by_name |= new._by_name
         self._domains |= new._domains
         self._l4 |= new._l4
+        self._prefixes |= new._prefixes
+        if len(self._prefixes) > PREFIX_LIMIT:
+            raise DataError(
+                entries[-1].where(), f"more than {PREFIX_LIMIT} prefixes in all", "load fewer files"
+            )
         if len(self._domains) > RULE_LIMIT:
             raise DataError(
                 entries[-1].where(), f"more than {RULE_LIMIT} domains in all", "load fewer files"
@@ -145,13 +156,19 @@ class _Merged:
     def rules(self) -> list[NameRule]:
         return [NameRule(name, entry.id, exact) for (name, exact), entry in self._domains.items()]
 
+    def prefixes(self) -> dict[str, int]:
+        return {prefix: entry.id for prefix, entry in self._prefixes.items()}
+
     def check_apps(self, named: set[str]) -> None:
         """Refuse an application that nothing can lead to; `named`: those that signatures name."""
         for entry in self.by_id.values():
-            if entry.kind == "app" and not (entry.domains or entry.exact or entry.name in named):
+            # Users' own may be for `xdpprobe peers` alone.
+            needed = entry.kind == "app" and entry.id not in signature_file.OWN_IDS
+            led_to = entry.domains or entry.exact or entry.prefix or entry.name in named
+            if needed and not led_to:
                 raise DataError(
                     entry.where(),
-                    f"app {entry.name!r} has neither 'domains' nor 'exact'",
+                    f"app {entry.name!r} has neither 'domains' nor 'exact' nor 'prefix'",
                     "and no signature names it",
                 )
 
@@ -189,6 +206,9 @@ class _Merged:
         for number in entry.l4:
             if (other := self._l4.setdefault(number, entry)) is not entry:
                 raise _twice(entry, "l4", number, other)
+        for prefix in entry.prefix:
+            if (other := self._prefixes.setdefault(prefix, entry)) is not entry:
+                raise _twice(entry, "prefix", prefix, other)
 
     def _check_against_lower(self, entry: Entry) -> None:
         """Numbers never change their meaning: counters of running probes carry them."""

@@ -35,6 +35,7 @@ _ORDER = (
     "flows",
     "dump",
     "signatures",
+    "peers",
     "replay",
     "bench",
     "demo",

@@ -15,6 +15,7 @@ from xdpprobe.errors import ProbeError, StateError
 from xdpprobe.hooks import MODE_NUMBERS, Hook, hooks_of
 from xdpprobe.libbpf import possible_cpus
 from xdpprobe.memory import MapMemory
+from xdpprobe.peer_maps import PUBLISHED, PUSHED, PinShelf
 from xdpprobe.pins import Pins, pinned
 from xdpprobe.settings import PRIVACY, TUNNELS, Settings
 from xdpprobe.tables import Tables, text
@@ -177,6 +178,7 @@ class Instance:
         key, rule = self.abi.dtype("name_key").itemsize, self.abi.dtype("name_rule").itemsize
         rules = int(self.tables().read("info")["rules"])
         found.append(MapMemory("name_rules.inner", memory.trie_bytes(rules, key, rule)))
+        found += self._peer_bytes()
         found += [
             MapMemory(name, sum(_pin_bytes(pin, cpus) for pin in pins))
             for name, pins in self.stage_pins().items()
@@ -184,6 +186,28 @@ class Instance:
         rings = [self._ring_bytes(i) for i in range(self.abi.maps["readers"].max_entries)]
         found.append(MapMemory("readers.inner", sum(rings)))
         return found
+
+    def _peer_bytes(self) -> list[MapMemory]:
+        """Sizes of the peers' inner maps, by counts that may be somewhat too high."""
+        tables, shelf = self.tables(), PinShelf(self.pins)
+        value = self.abi.dtype("peer_value").itemsize
+        key, prefix = (self.abi.dtype(f"peer_{name}").itemsize for name in ("key", "prefix"))
+        control, filters = tables.array("control"), tables.array("peer_filters")
+        place = int(control["peers"][0]) & self.abi.enums["peers"]["PEERS_GENERATION"]
+        used = [PUBLISHED + (int(control["generation"][0]) & 1)]
+        fd, hashed = shelf.get(place, "addresses"), 0
+        if fd is not None:
+            used.append(PUSHED + place)
+            try:
+                room, held = syscall.map_info(fd).max_entries, int(filters[place]["addresses"])
+                hashed = memory.hash_bytes(room, held, key, value)
+            finally:
+                os.close(fd)
+        prefixes = sum(int(filters[index]["prefixes"]) for index in used)
+        return [
+            MapMemory("peers.inner", hashed),
+            MapMemory("peer_prefixes.inner", memory.trie_bytes(prefixes, prefix, value)),
+        ]
 
     def _ring_bytes(self, index: int) -> int:
         """Size of a reader's ring, 0 without one; the default size where it cannot be asked."""

@@ -39,6 +39,13 @@ def trie_bytes(rules: int, key_size: int, value_size: int) -> int:
     return rules * slab + max(rules - 1, 0) * fork
 
 
+def hash_bytes(places: int, elements: int, key_size: int, value_size: int) -> int:
+    """A hash whose elements are allocated as they come."""
+    element = _HASH_ELEMENT + _round(key_size, 8) + value_size
+    buckets = 1 << max(places - 1, 0).bit_length()
+    return buckets * _BUCKET + elements * next(size for size in _SLABS if size >= element)
+
+
 def map_bytes(info: MapInfo, cpus: int, rules: int = 0) -> int:
     """Kernel memory of one map; `rules`: elements of a trie. Inner maps count for themselves."""
     value = _round(info.value_size, 8)

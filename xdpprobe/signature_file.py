@@ -20,6 +20,7 @@ from xdpprobe.signature_values import Bad, brief
 
 PROTOCOL_IDS = range(1, 512)
 APP_IDS = range(512, 8192)
+OWN_IDS = range(7168, 8192)  # of users' files
 FILE_LIMIT = 1 << 20
 TITLE_LIMIT, SOURCE_LIMIT = 40, 100
 
@@ -39,6 +40,7 @@ class Entry:
     domains: tuple[str, ...] = ()
     exact: tuple[str, ...] = ()
     l4: tuple[int, ...] = ()
+    prefix: tuple[str, ...] = ()
 
     def where(self, key: str = "", value: object = None) -> str:
         """`file:line` of the entry, or of a key or string in it."""
@@ -129,11 +131,17 @@ _COMMON: dict[str, Callable[[object], Any]] = {
     "source": values.line_of_text(SOURCE_LIMIT),
 }
 _KEYS: dict[str, dict[str, Callable[[object], Any]]] = {
-    "protocol": {"id": values.number(PROTOCOL_IDS), **_COMMON, "l4": values.l4},
+    "protocol": {
+        "id": values.number(PROTOCOL_IDS),
+        **_COMMON,
+        "l4": values.l4,
+        "prefix": values.prefix,
+    },
     "app": {
         "id": values.number(APP_IDS),
         **_COMMON,
         "domains": values.domains,
         "exact": values.domains,
+        "prefix": values.prefix,
     },
 }

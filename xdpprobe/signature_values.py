@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from xdpprobe import peer_text
+
 # The only place that lists them. bpf/abi.h leaves a name 31 bytes and a category 23.
 # fmt: off
 CATEGORIES = frozenset((
@@ -119,6 +121,20 @@ def _domain_mistake(value: str) -> tuple[str, str]:
     if len(value) > DOMAIN_LIMIT:
         return f"is longer than {DOMAIN_LIMIT} bytes", "a shorter suffix of it will do"
     return "is not a domain name", "labels of letters, digits, '-' and '_', with dots between"
+
+
+def prefix(value: object) -> tuple[str, ...]:
+    """Prefixes of addresses, each as it is shown."""
+    found = []
+    for item in items(value):
+        if not isinstance(item, str):
+            raise Bad(f"{item!r} is not a string")
+        try:
+            peer_text.parse_prefix(item)
+        except peer_text.Mistake as mistake:
+            raise Bad(mistake.why, mistake.hint, item) from None
+        found.append(item)
+    return once(tuple(found))
 
 
 def l4(value: object) -> tuple[int, ...]:

@@ -78,6 +78,7 @@ def _probe(probe: Probe) -> dict[str, Any]:
         },
         "names": {"capacity": settings.names, "used": names},
         "rules": int(info["rules"]),
+        "peers": dict(zip(("pushed", "published"), tables.peer_counts(), strict=True)),
         "signatures": info["signatures"].tobytes().hex(),
         "signatures_loaded": wall_time(loaded) if loaded else 0,
         "since": wall_time(int(info["since_ns"])),

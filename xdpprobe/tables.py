@@ -12,13 +12,15 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from xdpprobe import public_suffix, syscall
+from xdpprobe import peer_maps, peer_text, public_suffix, syscall
 from xdpprobe.abi import ARRAY, Abi
 from xdpprobe.catalogue import verify_protocols
 from xdpprobe.clock import lasting_ns
 from xdpprobe.errors import DataError
 from xdpprobe.libbpf import possible_cpus
 from xdpprobe.patterns import cache
+from xdpprobe.peer_file import Said
+from xdpprobe.peer_sets import PeerSet, compile_set
 from xdpprobe.rules import NameRule, compile_rules
 from xdpprobe.settings import PRIVACY
 from xdpprobe.signature_file import Entry
@@ -40,6 +42,8 @@ class Knowledge(Protocol):
     def rules(self) -> list[NameRule]: ...
     @property
     def signatures(self) -> tuple[Signature, ...]: ...
+    @property
+    def prefixes(self) -> Mapping[str, int]: ...
     @property
     def entries(self) -> Mapping[int, Entry]: ...
     @property
@@ -69,6 +73,10 @@ class Tables:
     def __init__(self, abi: Abi, map_fd: Callable[[str], int]) -> None:
         self.abi = abi
         self._map_fd = map_fd
+
+    def map_fd(self, name: str) -> int:
+        """A map's descriptor, which stays the instance's."""
+        return self._map_fd(name)
 
     def array(self, name: str, writable: bool = False) -> Array:
         """A mappable map's values as records, live."""
@@ -117,7 +125,13 @@ class Tables:
             "match_tables": _numbered(classes),
             "match_automata": _numbered(automaton),
         }
+        published = {
+            peer_text.parse_prefix(text): Said(label, 0)
+            for text, label in catalogue.prefixes.items()
+        }
+        self._publish(compile_set(published, self.abi, len(published)))
         self._swap(tables, catalogue.labels.values(), info)
+        self._forget_published(any_left=bool(published))
         return len(entries)
 
     def restore_settings(self, before: Array) -> None:
@@ -178,6 +192,29 @@ class Tables:
             record["kind"] = _KINDS.index(label.kind)
             table[label.id] = record
 
+    def _publish(self, prefixes: PeerSet) -> None:
+        """Puts the signatures' prefixes where the next generation's are looked for."""
+        control = self.array("control", writable=True)
+        index = peer_maps.PUBLISHED + (int(control["generation"][0]) + 1 & 1)
+        if len(prefixes.prefixes[0]):
+            fd = peer_maps.make_trie(self.abi, prefixes)
+            try:
+                value = fd.to_bytes(4, "little")
+                what = "cannot install the prefixes"
+                syscall.update(self._map_fd("peer_prefixes"), index, value, what)
+            finally:
+                os.close(fd)
+            control["peers"][0] |= self.abi.enums["peers"]["PEERS_PUBLISHED"]
+        self.array("peer_filters", writable=True)[index] = prefixes.filter
+
+    def _forget_published(self, any_left: bool) -> None:
+        """Gives up the prefixes of the generation before; with `any_left` new ones are in force."""
+        control = self.array("control", writable=True)
+        if not any_left:
+            control["peers"][0] &= ~np.uint32(self.abi.enums["peers"]["PEERS_PUBLISHED"])
+        old = peer_maps.PUBLISHED + (int(control["generation"][0]) + 1 & 1)
+        syscall.delete(self._map_fd("peer_prefixes"), old)
+
     def _swap(self, tables: Contents, labels: Iterable[Label], info: Array) -> None:
         """Makes these the tables that packets are matched with; tables: outer map -> elements."""
         control = self.array("control", writable=True)
@@ -231,6 +268,20 @@ class Tables:
         info = self.read("info")
         info["loaded_ns"] = 0
         self.write("info", info)
+
+    def peer_counts(self) -> tuple[int, int]:
+        """How many peers are pushed (some may have expired), and how many prefixes published."""
+        control, filters = self.array("control"), self.array("peer_filters")
+        bits = self.abi.enums["peers"]
+        sources = int(control["peers"][0])
+        pushed = filters[peer_maps.PUSHED + (sources & bits["PEERS_GENERATION"])]
+        published = filters[peer_maps.PUBLISHED + (int(control["generation"][0]) & 1)]
+        return (
+            int(pushed["addresses"]) + int(pushed["prefixes"])
+            if sources & bits["PEERS_PUSHED"]
+            else 0,
+            int(published["prefixes"]),
+        )
 
     def per_cpu(self, name: str, index: int) -> Array:
         """One element of a per-CPU array: a record a CPU. Value sizes are multiples of 8."""

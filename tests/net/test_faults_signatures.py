@@ -26,7 +26,7 @@ from xdpprobe.status import report
 from xdpprobe.tables import Tables
 
 __all__ = ["own_signatures"]
-MOST_STEPS = 12
+MOST_STEPS = 40
 
 
 class Killed(BaseException):

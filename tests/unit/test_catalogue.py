@@ -101,7 +101,28 @@ MISTAKES = [
     (change("exact = ['my", "domains = ['my"), 18, "domains: 'my-app.example' of second belongs"),
     (change('exact = ["www.third.example"]', "exact = []"), 11, "something in it"),
     (change('exact = ["www.third.example"]', 'exact = "x.y"'), 11, "is not a list"),
-    (change("exact = ['my-app.example']\n", ""), 13, "neither 'domains' nor 'exact'"),
+    (
+        change("exact = ['my-app.example']\n", "").replace(b"id = 7201", b"id = 7167"),
+        13,
+        "neither 'domains' nor 'exact' nor 'prefix'",
+    ),
+    (change("source = ", 'prefix = "10.0.0.0/8"\nsource = '), 19, "is not a list"),
+    (change("source = ", "prefix = [7]\nsource = "), 19, "7 is not a string"),
+    (change("source = ", 'prefix = [\n"10.0.0.1/8"]\nsource = '), 20, "is not how that prefix"),
+    (change("source = ", 'prefix = ["10.0.0.1"]\nsource = '), 19, "is no prefix"),
+    (change("source = ", 'prefix = ["::/0"]\nsource = '), 19, "takes in the IPv4 addresses"),
+    (
+        change("source = ", 'prefix = ["10.0.0.0/8",\n"10.0.0.0/8"]\nsource = '),
+        19,
+        "'10.0.0.0/8' stands in it twice",
+    ),
+    (
+        change("exact = [", 'prefix = ["10.0.0.0/8"]\nexact = [').replace(
+            b"exact = ['", b"prefix = ['10.0.0.0/8']\nexact = ['"
+        ),
+        19,
+        "prefix: '10.0.0.0/8' of second belongs to my-app already",
+    ),
     (change('source = "v', 'sauce = "v'), 19, "unknown key 'sauce' in [[app]]"),
     (change("source = ", "l4 = [1]\nsource = "), 19, "unknown key 'l4' in [[app]]"),
     (change("[[app]]\nid", "[[apps]]\nid"), 2, "unknown table or key 'apps'"),
@@ -147,7 +168,7 @@ def test_long_mistakes_are_found_in_time(write: Write, case: str) -> None:
     assert time.process_time() - began < 5
 
 
-PROTOCOL = '[[protocol]]\nid = 500\nname = "p"\ntitle = "P"\ncategory = "network"\nl4 = %s\n'
+PROTOCOL = '[[protocol]]\nid = 511\nname = "p"\ntitle = "P"\ncategory = "network"\nl4 = %s\n'
 
 
 @pytest.mark.parametrize(
@@ -244,8 +265,8 @@ def test_hidden_files_are_left_alone(write: Write) -> None:
 
 
 def test_later_layer_takes_an_ip_protocol_over(write: Write) -> None:
-    assert catalogue.load([write(PROTOCOL % "[47, 200]")]).l4[47] == 500
-    assert catalogue.load().l4[47] != 500
+    assert catalogue.load([write(PROTOCOL % "[47, 200]")]).l4[47] == 511
+    assert catalogue.load().l4[47] != 511
 
 
 def test_digest_depends_on_names_and_contents(write: Write) -> None:
@@ -289,3 +310,28 @@ def test_damaged_files_end_in_data_error(data: st.DataObject) -> None:
         mistake = error
     assert mistake.where.startswith("damaged.toml")
     assert "\n" not in str(mistake)
+
+
+def test_prefixes_and_layers(write: Write) -> None:
+    prefixes = 'prefix = ["10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"]\n'
+    lower = write(GOOD.replace("exact = ['", prefixes + "exact = ['"), "a.toml")
+    app = '[[app]]\nid = 7202\nname = "third"\ntitle = "Third"\ncategory = "work"\n'
+    upper = write(app + 'prefix = ["192.0.2.0/24"]\n', "b.toml")
+    found = catalogue.load([lower])
+    assert found.prefixes == {"10.0.0.0/8": 7201, "192.0.2.0/24": 7201, "2001:db8::/32": 7201}
+    assert catalogue.load([lower, upper]).prefixes == {**found.prefixes, "192.0.2.0/24": 7202}
+    protocol = write(PROTOCOL % "[254]" + 'prefix = ["198.51.100.0/24"]\n', "c.toml")
+    assert catalogue.load([protocol]).prefixes == {"198.51.100.0/24": 511}
+    redefined = catalogue.load([lower, write(GOOD, "d.toml")])
+    assert redefined.prefixes == {}
+
+
+def test_too_many_prefixes(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "PREFIX_LIMIT", 1)
+    with pytest.raises(DataError, match="more than 1 prefixes in all"):
+        catalogue.load([write(GOOD + 'prefix = ["10.0.0.0/8", "::1/128"]\n')])
+
+
+def test_an_own_application_needs_nothing_that_leads_to_it(write: Write) -> None:
+    found = catalogue.load([write(GOOD.replace("exact = ['my-app.example']\n", ""))])
+    assert found.labels[7201].name == "second"

@@ -18,6 +18,7 @@ title = "Mine"
 category = "work"
 domains = ["mine.example", "docs.google.com"]
 exact = ["one.example"]
+prefix = ["192.0.2.0/24"]
 """
 
 
@@ -51,7 +52,7 @@ def test_check_of_patterns(
     assert main(["signatures", "check", str(mine)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("no mistake: ")
-    assert any(line.startswith(f"doubt: {mine}:8: matches one of ") for line in lines)
+    assert any(line.startswith(f"doubt: {mine}:9: matches one of ") for line in lines)
     assert any(line.startswith("patterns: states of automata: ") for line in lines)
     mine.write_text(mine.read_text().replace("abc", "(abc"))
     assert main(["signatures", "check", str(mine)]) == 1
@@ -71,6 +72,7 @@ def test_list_tells_the_domains_in_force(mine: Path, capsys: pytest.CaptureFixtu
         "kind": "application",
         "domains": ["mine.example", "docs.google.com"],
         "exact": ["one.example"],
+        "prefix": ["192.0.2.0/24"],
         "l4": [],
         "source": "",
         "file": "mine.toml",

@@ -22,11 +22,12 @@ Reads the files and says the first mistake with file, line and reason. Without o
 hardly be meant so: patterns that are never reached, or that random bytes match too often; and how
 full the tables for patterns are. Needs no privilege."""
 _LIST = """\
-Lists what is known: applications and protocols, with their domains ("=" in front: that name only).
+Lists what is known: applications and protocols, with their domains ("=" in front: that name only)
+and prefixes of addresses.
 
 JSON: {"schema": 1, "signatures": [{"id": number, "name": word, "title": text, "category": word,
-"kind": "application" or "protocol", "domains": [...], "exact": [...], "l4": [IP protocol numbers],
-"source": text, "file": name}, ...]}"""
+"kind": "application" or "protocol", "domains": [...], "exact": [...], "prefix": [...],
+"l4": [IP protocol numbers], "source": text, "file": name}, ...]}"""
 _MATCH = """\
 Says which application a server name belongs to, and the rule that decides. Needs no probe.
 
@@ -53,7 +54,9 @@ def add_parser(subparsers: Any) -> None:
 
     listing = _verb(verbs, "list", "show what is known", _LIST, "list --filter video", _list)
     listing.add_argument(
-        "--filter", metavar="TEXT", help="only where a name, title, category or domain has TEXT"
+        "--filter",
+        metavar="TEXT",
+        help="only where a name, title, category, domain or prefix has TEXT",
     )
     match = _verb(verbs, "match", "name a server name", _MATCH, "match i.ytimg.com", _match)
     match.add_argument("names", nargs="+", metavar="NAME", help="server name")
@@ -112,7 +115,8 @@ def _summary(catalogue: Catalogue) -> str:
     kinds = [label.kind for label in catalogue.labels.values()]
     return (
         f"{kinds.count('application')} applications, {kinds.count('protocol')} protocols,"
-        f" {len(catalogue.rules)} domains, {len(catalogue.signatures)} patterns"
+        f" {len(catalogue.rules)} domains, {len(catalogue.prefixes)} prefixes,"
+        f" {len(catalogue.signatures)} patterns"
         f" in {len(catalogue.files)} files"
     )
 
@@ -126,6 +130,7 @@ def _list(args: argparse.Namespace) -> int:
             entry,
             [name for name in entry.domains if owner[name, False] == number],
             [name for name in entry.exact if owner[name, True] == number],
+            [prefix for prefix in entry.prefix if catalogue.prefixes[prefix] == number],
         )
         for number, entry in catalogue.entries.items()
     ]
@@ -149,18 +154,20 @@ def _list(args: argparse.Namespace) -> int:
 
 
 class _Row:
-    """An entry with the domains that are in force for it."""
+    """An entry with the domains and prefixes that are in force for it."""
 
-    def __init__(self, entry: Entry, domains: list[str], exact: list[str]) -> None:
-        self.entry, self.domains, self.exact = entry, domains, exact
+    def __init__(
+        self, entry: Entry, domains: list[str], exact: list[str], prefixes: list[str]
+    ) -> None:
+        self.entry, self.domains, self.exact, self.prefixes = entry, domains, exact, prefixes
 
     def has(self, text: str) -> bool:
         entry = self.entry
-        words = (entry.name, entry.title.lower(), entry.category, *self.domains, *self.exact)
-        return any(text in word for word in words)
+        words = (entry.name, entry.title.lower(), entry.category)
+        return any(text in word for word in (*words, *self.domains, *self.exact, *self.prefixes))
 
     def cells(self) -> tuple[str, str, str, str]:
-        names = [*self.domains, *(f"={name}" for name in self.exact)]
+        names = [*self.domains, *(f"={name}" for name in self.exact), *self.prefixes]
         names += [f"IP protocol {number}" for number in self.entry.l4]
         return str(self.entry.id), self.entry.name, self.entry.category, " ".join(names)
 
@@ -174,6 +181,7 @@ class _Row:
             "kind": catalogue.labels[entry.id].kind,
             "domains": self.domains,
             "exact": self.exact,
+            "prefix": self.prefixes,
             "l4": entry.l4,
             "source": entry.source,
             "file": entry.file.path.name,

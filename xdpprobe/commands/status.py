@@ -17,7 +17,8 @@ after a look at their first packets), and what is good to know (info).
 Exit code 1 when nothing is attached.
 
 JSON: schema 1; times are Unix times in seconds, sizes bytes, [ingress, egress] in lists.
-signatures_loaded: 0 where the last load was broken off.
+signatures_loaded: 0 where the last load was broken off. peers.pushed: expired ones that nobody
+has removed yet may be among them.
 flows.over: those silent for too long, closed or not, whose entries the next new flows may take."""
 
 
@@ -102,6 +103,7 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
 
     flows, names = found["flows"], found["names"]
     settings, loaded = found["settings"], found["signatures_loaded"]
+    peers = found["peers"]
     live = flows["used"] - flows["over"]
     share = 100 * live / flows["capacity"]
     return [
@@ -117,6 +119,7 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
             f"{found['rules']} name rules, digest {found['signatures'][:12]}, "
             + (f"loaded {_ago(loaded)}" if loaded else "the last load was broken off: repeat it"),
         ),
+        ("peers", f"{peers['pushed']} pushed, {peers['published']} prefixes of signatures"),
         ("memory", f"{megabytes(found['memory'])} in the kernel"),
         (
             "idle after",
