@@ -14,6 +14,7 @@
 
 #include "events.h"
 #include "lock.h"
+#include "resolved.h"
 #include "victim.h"
 
 /* What a newly born flow pushed out of its slot. */
@@ -106,11 +107,11 @@ flow_write_hot(struct flow_hot *f, const struct scratch *s, bool crowded)
 	__u16 protocol = l4_protocol[p->l4];
 
 	f->seen[0] = f->seen[1] = s->place.now;
-	f->app = 0;
+	f->app = s->place.told;
 	f->protocol = protocol;
-	f->app_method = METHOD_NONE;
+	f->app_method = s->place.told ? METHOD_DNS : METHOD_NONE;
 	f->protocol_method = protocol ? METHOD_PATTERN : METHOD_NONE;
-	f->app_confidence = 0;
+	f->app_confidence = s->place.told ? RESOLVED_CONFIDENCE : 0;
 	f->protocol_confidence = protocol ? 100 : 0;
 	f->owner[d] = s->place.port;
 	f->owner[d ^ 1] = 0;
@@ -137,6 +138,7 @@ flow_write_cold(struct flow_cold *c, const struct scratch *s, __u64 birth_ns)
 	c->tunnel = p->tunnel;
 	c->tunnel_id = p->tunnel_id;
 	c->stage = 0;
+	c->asking = 0;
 	c->first_ns = birth_ns;
 	c->name = 0;
 	c->isn[from] = p->sequence;
@@ -314,6 +316,7 @@ __noinline int flow_insert(__u32 renew)
 	opaque(s);
 	at = &s->place;
 	cold_fetch(at);
+	at->told = resolved_find(&s->packet, at->now);
 	guard = lock_take(at->primary & lock_mask);
 	if (!guard)
 		return REASON_TABLE_BUSY;
