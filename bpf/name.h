@@ -357,11 +357,14 @@ static __always_inline __u64 name_keep(struct scratch *s, __u64 hash,
  * by one flow: it is called after the first. */
 static __always_inline bool name_settled(const struct scratch *s)
 {
-	const struct flow_hot *f = flow_at(s->work.index);
-	const struct flow_cold *c = cold_at(s->work.index);
+	const struct flow_hot *f;
+	const struct flow_cold *c;
 
-	return s->work.method == METHOD_DNS && f && c &&
-	       f->protocol_method == METHOD_DNS && c->name;
+	if (s->work.method != METHOD_DNS)
+		return false;
+	f = flow_at(s->work.index);
+	c = cold_at(s->work.index);
+	return f && c && f->protocol_method == METHOD_DNS && c->name;
 }
 
 /* The name in scratch.name decides the flow. Returns whether it is one; its
