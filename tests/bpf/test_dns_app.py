@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a client was told by DNS gives its later flows an application, until something better does."""
+"""What a client was told by DNS names its later flows, until something better does."""
 
 import ctypes
 import itertools
@@ -12,17 +12,31 @@ from typing import Any
 import pytest
 
 from tests import hellos, messages
-from tests.bpf.plane import HOOKS, Flow, Plane
+from tests.bpf.plane import FLOWS, HOOKS, Flow, Plane
 from tests.effort import examples
 from tests.messages import TYPE_AAAA, TYPE_CNAME, dns_name, dns_query, dns_record, dns_reply
 from tests.packets import ACK, SYN, TCP, UDP, Conversation, Endpoint
 from tests.reference import dns
-from xdpprobe import catalogue, syscall
+from xdpprobe import catalogue as catalogues
+from xdpprobe import syscall
+from xdpprobe.catalogue import Catalogue
 from xdpprobe.libbpf import library
-from xdpprobe.loader import load_object, load_tables
+from xdpprobe.loader import Loaded, load_object, load_tables
 from xdpprobe.rules import NameRule
 
-VIDEO, MUSIC = 1001, 1002
+VIDEO, MUSIC, MADE = 1001, 1002, 7200
+SIGNATURE = """
+[[app]]
+id = 7200
+name = "made"
+title = "Made"
+category = "network"
+
+[[signature]]
+app = "made"
+l4 = "tcp"
+match = 'MADE'
+"""
 RULES = [NameRule("video.example", VIDEO), NameRule("music.example", MUSIC)]
 NAME, OTHER_NAME, UNKNOWN = b"www.video.example", b"music.example", b"nobody.example.net"
 SERVER, SERVER6 = Endpoint("203.0.113.7", 443), Endpoint("2001:db8:2::7", 443)
@@ -35,7 +49,7 @@ ALIAS = dns_name(b"alias.example.net")
 
 @dataclass(frozen=True)
 class Told:
-    """An entry of the table: whose flows to which address, for how long, are of which application."""
+    """An entry of the table: whose flows to which address are of which application, until when."""
 
     client: bytes
     server: bytes
@@ -67,13 +81,29 @@ def forget(plane: Plane) -> None:
     syscall.update(plane.loaded.map_fd("resolved_last"), 0, bytes(8), "cannot forget")
 
 
-@pytest.fixture
-def told(plane: Plane) -> Iterator[Plane]:
-    """A data plane with rules for two applications, to which no DNS answer has come."""
-    load_tables(plane.loaded, replace(catalogue.load(), rules=RULES))
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    """Two applications by names, one by a pattern."""
+    file = tmp_path_factory.mktemp("signatures") / "made.toml"
+    file.write_text(SIGNATURE)
+    shipped_and_made = catalogues.load([file])
+    return replace(shipped_and_made, rules=RULES, signatures=shipped_and_made.signatures[:1])
+
+
+@pytest.fixture(scope="module")
+def knowing(known: Catalogue) -> Iterator[Loaded]:
+    with load_object(flows=FLOWS, names=FLOWS) as loaded:
+        load_tables(loaded, known)
+        yield loaded
+
+
+@pytest.fixture(params=list(HOOKS))
+def told(request: pytest.FixtureRequest, knowing: Loaded) -> Plane:
+    """A data plane without flows, to which no DNS answer has come."""
+    plane = Plane(knowing, request.param)
+    plane.clear()
     forget(plane)
-    yield plane
-    forget(plane)
+    return plane
 
 
 _number = itertools.count()
@@ -411,6 +441,7 @@ BETTER = {
     "no SNI": (tls(None), 443, VIDEO, "DNS"),
     "Host of another": (messages.http_request(OTHER_NAME), 80, MUSIC, "HTTP_HOST"),
     "Host of nobody": (messages.http_request(UNKNOWN), 80, 0, "NONE"),
+    "a pattern": (b"MADE\r\n", 9, MADE, "PATTERN"),
     "SSH": (messages.SSH_CLIENT, 22, VIDEO, "DNS"),
     "noise": (b"\xff" * 40, 9, VIDEO, "DNS"),
 }
@@ -519,11 +550,11 @@ def test_four_queries_of_a_flow_may_wait(told: Plane, queries: int) -> None:
     assert found == list(range(queries))[-4:]
 
 
-def test_names_are_not_kept_with_the_addresses() -> None:
+def test_names_are_not_kept_with_the_addresses(known: Catalogue) -> None:
     """Under --privacy hash the application is known all the same, and nothing else is there."""
     with load_object({"privacy": 1}, flows=1024, programs=["xdp_entry"]) as loaded:
         plane = Plane(loaded, "xdp")
-        load_tables(loaded, replace(catalogue.load(), rules=RULES))
+        load_tables(loaded, known)
         host = client()
         resolve(plane, host, NAME, dns_record(SERVER.packed))
         assert app_of(plane, host) == VIDEO
@@ -537,12 +568,12 @@ TICKS = 1000
 START = 1_700_000_000
 
 
-@pytest.fixture
-def timed() -> Iterator[Plane]:
+@pytest.fixture(scope="module")
+def timed(known: Catalogue) -> Iterator[Plane]:
     """A data plane whose clock is the map `replay`."""
     constants = {"replaying": 1, "idle_new": 1 << 30, "idle_least": 1 << 30}
     with load_object(constants, flows=1024, programs=["xdp_entry"], hz=TICKS) as loaded:
-        load_tables(loaded, replace(catalogue.load(), rules=RULES))
+        load_tables(loaded, known)
         yield Plane(loaded, "xdp")
 
 
@@ -591,11 +622,11 @@ def hosts(count: int) -> Sequence[str]:
 
 
 @pytest.mark.parametrize("hook", list(HOOKS))
-def test_more_addresses_than_are_remembered(hook: str) -> None:
+def test_more_addresses_than_are_remembered(hook: str, known: Catalogue) -> None:
     """The last ones are known, the first ones gone, and nothing else suffers."""
     with load_object(flows=16384, programs=[HOOKS[hook][0]]) as loaded:
         plane = Plane(loaded, hook)
-        load_tables(loaded, replace(catalogue.load(), rules=RULES))
+        load_tables(loaded, known)
         room = loaded.abi.maps["resolved"].max_entries
         records = [dns_record(bytes([203, 0, 113, last])) for last in range(16)]
         asking = hosts(2 * room // len(records))

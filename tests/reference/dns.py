@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The name that a DNS message asks for, and the addresses that an answer gives it.
 
-Sources: RFC 1035 sections 3.1, 3.2, 4.1 and 4.2.2; RFC 2181 section 8 (times to live), RFC 3596 (AAAA).
+Sources: RFC 1035 sections 3.1, 3.2, 4.1 and 4.2.2, RFC 2181 section 8 (times to live), RFC 3596
+(AAAA).
 """
 
 import struct
