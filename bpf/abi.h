@@ -265,13 +265,13 @@ struct name_rule {
 #define MATCH_WIDTH 32	/* leading payload bytes that have columns */
 #define MATCH_WORDS 16	/* of 64 rows */
 #define MATCH_ROWS 1024
-#define MATCH_LENGTHS 256	/* classes of payload lengths */
-#define MATCH_LENGTH_MAX 2047	/* longer payloads count as this long */
-#define MATCH_PORTS 256		/* classes of ports */
-#define MATCH_PACKETS 8		/* payload packets of a direction */
-#define MATCH_STAGES 64		/* 0: nothing noted */
-#define MATCH_STATES 4096	/* of all automata; 0: dead, 1: accepted */
-#define MATCH_DEPTH 256		/* payload bytes an automaton sees */
+#define MATCH_LENGTHS 256     /* classes of payload lengths */
+#define MATCH_LENGTH_MAX 2047 /* longer payloads count as this long */
+#define MATCH_PORTS 256	      /* classes of ports */
+#define MATCH_PACKETS 8	      /* payload packets of a direction */
+#define MATCH_STAGES 64	      /* 0: nothing noted */
+#define MATCH_STATES 4096     /* of all automata; 0: dead, 1: accepted */
+#define MATCH_DEPTH 256	      /* payload bytes an automaton sees */
 
 enum match_field {
 	MATCH_FIELD_LITTLE = 1, /* least significant byte first */
@@ -279,7 +279,7 @@ enum match_field {
 };
 
 struct match_row {
-	__u16 protocol;	 /* label ids, 0: none */
+	__u16 protocol; /* label ids, 0: none */
 	__u16 app;
 	__u8 method;	 /* enum method */
 	__u8 confidence; /* 0..100 */

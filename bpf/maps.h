@@ -386,7 +386,7 @@ struct work {
 	__u16 name_stop; /* byte that ends the name in `name`, 0: none */
 	__u8 packet;	 /* number of the payload packet in its direction */
 	__u8 responder;	 /* the packet is the flow's responder's */
-	__u8 after;	 /* enum stage to go on with where no pattern fits, or 0 */
+	__u8 after; /* enum stage to go on with where no pattern fits, or 0 */
 	__u8 generation; /* of the tables, for the whole packet */
 	__u32 reserved;
 };
