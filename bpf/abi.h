@@ -20,6 +20,7 @@
 #define NAME_MAX_LEN 255 /* RFC 1035, 2.3.4: octets of a domain name */
 #define NAME_KEY_LEN 64	 /* reversed name bytes that rules may use */
 #define DIRECTIONS 2
+#define ASKED 4 /* DNS queries of a flow that may wait for their answers */
 
 /*
  * Where a packet that belongs to no flow went (REASON_*), what could not be
@@ -62,6 +63,8 @@ enum counter {
 	INFO_HELLO_JOINED,	  /* hellos completed from pieces */
 	INFO_NAMED,		  /* names extracted */
 	INFO_MATCHED,		  /* packets that a signature's pattern fits */
+	INFO_RESOLVED,		  /* DNS answers whose addresses were noted */
+	INFO_UNASKED,		  /* DNS answers to no query that was seen */
 	INFO_GSO,		  /* aggregates seen at tc (bytes: as wired) */
 	COUNTER_MAX,
 };
@@ -199,7 +202,9 @@ struct flow_cold {
 	__u32 tunnel_id;       /* VXLAN, Geneve: the network, else 0 */
 	__u8 tunnel;	       /* enum tunnel: what the flow is inside of */
 	__u8 stage;	       /* what a signature noted last, see match_row */
-	__u8 reserved[10];
+	__u16 asked[ASKED];    /* identifications of its last DNS queries */
+	__u8 asking;	       /* bit i: asked[i] waits for its answer */
+	__u8 reserved[1];
 };
 
 /* A server name, shared by the flows that have it; name_index() of the hash

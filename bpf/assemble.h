@@ -155,6 +155,7 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 		answer = PROTOCOL_TLS;
 	hello_release(h);
 	flow_unmark(f, (__u32)FLOW_PENDING_0 << d);
+	s->answer.records = 0; /* only what one packet brings is read */
 	if (stream_end(s, result, answer)) {
 		ctx_tail_call(ctx, hook, STAGE_NAME);
 		count(LOSS_TAIL_CALL);

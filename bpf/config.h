@@ -27,6 +27,7 @@ const volatile __u32 active_timeout = 1800 * 250;
 const volatile __u32 owner_timeout = 5 * 250; /* silence before re-election */
 const volatile __u32 hello_timeout = 2 * 250; /* age of an unfinished hello */
 const volatile __u32 fragment_timeout = 30 * 250; /* age of known ports */
+const volatile __u32 hz = 250;			  /* jiffies a second */
 
 const volatile __u32 weak_memory = 1;	 /* not x86: stores need a barrier */
 const volatile __u32 slot = 0;		 /* interface of this program */

@@ -14,8 +14,8 @@
 
 #include "counters.h"
 #include "outcome.h"
+#include "resolved.h"
 
-#define DNS_PORT 53
 #define MDNS_PORT 5353
 #define LLMNR_PORT 5355
 
@@ -26,6 +26,8 @@
 #define DNS_LABELS_MAX 128
 #define DNS_OPCODE_MAX 6 /* RFC 8490; 3 was never assigned */
 #define DNS_RECORDS_MAX 512
+#define DNS_RESPONSE 0x8000
+#define DNS_ANSWERS_MAX 16 /* records whose addresses are noted */
 
 static __always_inline __u16 dns_protocol(const struct work *w)
 {
@@ -111,6 +113,24 @@ __noinline int dns_question(struct bytes *m, __u32 at, __u32 end)
 	q.state->result = -1;
 	bpf_loop(DNS_LABELS_MAX, question_label, &q, 0);
 	return q.state->result;
+}
+
+/* What NAME needs to know of the message whose question was just read. Answers to
+ * several questions at once are not sent (RFC 9619). */
+static __always_inline void
+dns_describe(struct scratch *s, const struct bytes *m, __u32 at, __u32 end)
+{
+	struct answer_state *a = &s->answer;
+	__u32 records = be16_at(m, at + 6);
+
+	a->id = be16_at(m, at);
+	a->response = be16_at(m, at + 2) / DNS_RESPONSE;
+	a->at = s->question.at + 5;
+	a->end = end;
+	a->records = 0;
+	if (a->response && be16_at(m, at + 4) == 1)
+		a->records = records < DNS_ANSWERS_MAX ? records :
+							 DNS_ANSWERS_MAX;
 }
 
 #endif /* XDPPROBE_DNS_H */

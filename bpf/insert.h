@@ -15,6 +15,7 @@
 #include "events.h"
 #include "lock.h"
 #include "peers.h"
+#include "resolved.h"
 #include "victim.h"
 
 /* What a newly born flow pushed out of its slot. */
@@ -108,9 +109,15 @@ flow_write_hot(struct flow_hot *f, const struct scratch *s, bool crowded)
 	__u16 protocol = l4_protocol[p->l4];
 
 	f->seen[0] = f->seen[1] = s->place.now;
-	f->app = peer->app;
-	f->app_method = peer->app ? peer->method : METHOD_NONE;
-	f->app_confidence = peer->app ? peer->confidence : 0;
+	if (s->place.told) { /* of METHOD_DNS, which is above peers */
+		f->app = s->place.told;
+		f->app_method = METHOD_DNS;
+		f->app_confidence = RESOLVED_CONFIDENCE;
+	} else {
+		f->app = peer->app;
+		f->app_method = peer->app ? peer->method : METHOD_NONE;
+		f->app_confidence = peer->app ? peer->confidence : 0;
+	}
 	if (protocol) {
 		f->protocol = protocol;
 		f->protocol_method = METHOD_PATTERN;
@@ -146,6 +153,7 @@ flow_write_cold(struct flow_cold *c, const struct scratch *s, __u64 birth_ns)
 	c->tunnel = p->tunnel;
 	c->tunnel_id = p->tunnel_id;
 	c->stage = 0;
+	c->asking = 0;
 	c->first_ns = birth_ns;
 	c->name = 0;
 	c->isn[from] = p->sequence;
@@ -324,6 +332,7 @@ __noinline int flow_insert(__u32 renew)
 	at = &s->place;
 	cold_fetch(at);
 	peer_look(s);
+	at->told = resolved_find(&s->packet, at->now);
 	guard = lock_take(at->primary & lock_mask);
 	if (!guard)
 		return REASON_TABLE_BUSY;

@@ -6,6 +6,7 @@
 #ifndef XDPPROBE_INSPECT_H
 #define XDPPROBE_INSPECT_H
 
+#include "dns_answer.h"
 #include "name.h"
 #include "read.h"
 
@@ -60,6 +61,16 @@ static __always_inline bool maybe_later(const struct scratch *s,
 	       !f->spent[d ^ 1] && f->protocol_method < METHOD_PATTERN;
 }
 
+/* A query was seen: of what follows only the answers matter, and other queries, as
+ * far as one segment brings them. */
+static __always_inline bool inspect_answer(struct scratch *s,
+					   struct flow_hot *f, enum stage *next)
+{
+	spend(f, s->work.direction);
+	*next = STAGE_NAME;
+	return dns_stream(s, &s->payload, s->work.length) == OUTCOME_NAME;
+}
+
 /* True: the next stage is in *next. */
 static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 					enum stage *next)
@@ -71,6 +82,8 @@ static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 	__u16 answer;
 
 	*next = STAGE_STREAM;
+	if (f->protocol_method == METHOD_DNS)
+		return inspect_answer(s, f, next);
 	if (f->flags & (__u32)FLOW_PENDING_0 << d || where == POSITION_GAP)
 		return true;
 	spend(f, d);
@@ -136,9 +149,12 @@ static __always_inline int stage_inspect(void *ctx, enum hook hook)
 		 * its own would keep that name out. */
 		if (result == OUTCOME_NAMELESS)
 			protocol_only(s, s->work.protocol, METHOD_DNS, 0);
-		if (result == OUTCOME_OTHER)
+		go_on = result == OUTCOME_NAME;
+		if (result == OUTCOME_OTHER &&
+		    f->protocol_method != METHOD_DNS) {
 			next = STAGE_MATCH;
-		go_on = result == OUTCOME_NAME || result == OUTCOME_OTHER;
+			go_on = true;
+		}
 	}
 	if (go_on) {
 		ctx_tail_call(ctx, hook, next);
@@ -151,8 +167,8 @@ static __always_inline int stage_name(void *ctx, enum hook hook)
 {
 	struct scratch *s = scratch_get();
 
-	if (s)
-		name_decide(s);
+	if (s && name_decide(s) && s->work.method == METHOD_DNS)
+		dns_learn(s);
 	return ctx_pass(hook);
 }
 

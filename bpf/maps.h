@@ -301,6 +301,46 @@ struct {
 	__type(value, struct fragment_ports);
 } fragments SEC(".maps");
 
+/* Addresses that a client was told by DNS, see resolved.h. Written by answers to
+ * queries that were seen, read at a flow's birth. Full: about the one that was
+ * written or read longest ago goes; the client's next flows to it have no
+ * application until something better gives them one. Client and server as in the
+ * flow table, for networks may use the same addresses. 9.5 MB. */
+struct resolved_key {
+	__u64 client[2];
+	__u64 server[2];
+	__u32 tunnel_id;
+	__u16 vlan;
+	__u16 reserved;
+};
+
+struct resolved_app {
+	__u32 expires; /* jiffies */
+	__u16 app;
+	__u16 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct resolved_key);
+	__type(value, struct resolved_app);
+} resolved SEC(".maps");
+
+/* When the last of them is over: until the first answer comes, and after the last
+ * one's time, a flow's birth asks no more than this. */
+struct resolved_last {
+	__u32 expires; /* jiffies */
+	__u32 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct resolved_last);
+} resolved_last SEC(".maps");
+
 /* Programs behind the entry points. Types and frags flags must match, so each
  * hook has its own. Pinned: an unpinned one is emptied when the loader exits. */
 struct {
@@ -352,6 +392,8 @@ struct place {
 	__u32 now;  /* jiffies */
 	__u32 port; /* where the packet was seen: slot * 2 + egress + 1 */
 	__u32 born; /* the entry is this packet's making */
+	__u32 told; /* the newborn's application by DNS, 0: none */
+	__u32 reserved;
 };
 
 /* Packets and bytes that the wire carries for the frame in hand. */
@@ -411,6 +453,17 @@ struct question_state {
 	__u32 reserved;
 };
 
+/* What a DNS message is, and how far its answer section was read. */
+struct answer_state {
+	__u32 at;      /* of the next label, pointer or record */
+	__u32 end;     /* of the message */
+	__u32 records; /* that are still to be looked at */
+	__u16 id;
+	__u16 response; /* 1: an answer, 0: a query */
+	struct resolved_key key;
+	struct resolved_app value;
+};
+
 /* How far the search for an extension has come. */
 struct hello_state {
 	__u32 at;
@@ -459,6 +512,7 @@ struct scratch {
 	struct http_state http;
 	struct join_state join;
 	struct question_state question;
+	struct answer_state answer;
 	struct hello_state hello;
 	struct match_state match;
 	struct peer_state peer;

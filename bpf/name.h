@@ -353,33 +353,55 @@ static __always_inline __u64 name_keep(struct scratch *s, __u64 hash,
 	return hash;
 }
 
-/* The name in scratch.name decides the flow. */
-static __always_inline void name_decide(struct scratch *s)
+/* Has the flow a name that this message's can only follow? Several queries may go
+ * by one flow: it is called after the first. */
+static __always_inline bool name_settled(const struct scratch *s)
+{
+	const struct flow_hot *f;
+	const struct flow_cold *c;
+
+	if (s->work.method != METHOD_DNS)
+		return false;
+	f = flow_at(s->work.index);
+	c = cold_at(s->work.index);
+	return f && c && f->protocol_method == METHOD_DNS && c->name;
+}
+
+/* The name in scratch.name decides the flow. Returns whether it is one; its
+ * application is in scratch.verdict. */
+static __always_inline bool name_decide(struct scratch *s)
 {
 	struct work *w = &s->work;
 	struct verdict *v = &s->verdict;
 	int length = name_normalise(s);
+	bool settled = name_settled(s);
 	struct name_rule *rule;
 
 	v->protocol = w->protocol;
 	v->protocol_method = v->app_method = w->method;
 	v->confidence = 100;
-	v->final = 1;
+	/* A query's answer is still to come. */
+	v->final = w->protocol != PROTOCOL_DNS;
 	v->app = 0;
 	v->name = 0;
 	if (length <= 0) {
 		count(LOSS_NAME_CHARS);
 		v->protocol_method = METHOD_PATTERN;
-		verdict_give();
-		return;
+		v->final = 1;
+		if (!settled)
+			verdict_give();
+		return false;
 	}
-	count(INFO_NAMED);
 	rule = name_match(s);
 	v->app = name_app(rule, length);
+	if (settled)
+		return true;
+	count(INFO_NAMED);
 	length = name_private(s, rule, length);
 	if (length > 0 && length <= NAME_MAX_LEN)
 		v->name = name_keep(s, name_hash(s, length), length, v->app);
 	verdict_give();
+	return true;
 }
 
 #endif /* XDPPROBE_NAME_H */

@@ -75,6 +75,7 @@ static __always_inline enum outcome dns_read(struct scratch *s, struct bytes *m,
 		length = dns_question(m, at + DNS_HEADER, end);
 	if (length < 0)
 		return OUTCOME_OTHER;
+	dns_describe(s, m, at, end);
 	s->work.protocol = protocol;
 	s->work.method = METHOD_DNS;
 	s->work.name_length = length;

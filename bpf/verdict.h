@@ -16,6 +16,14 @@ static __always_inline bool stronger(__u8 method, __u8 confidence,
 	       (method == old_method && confidence >= old_confidence);
 }
 
+/* What the client was told of the address is no longer worth anything where the flow
+ * has a name of its own that no rule knows. */
+static __always_inline bool outdated(const struct verdict *v, __u8 old_method)
+{
+	return !v->app && v->app_method > METHOD_PATTERN &&
+	       old_method == METHOD_DNS;
+}
+
 /* Under the lock, and only if the entry is still the flow's: a verdict must
  * never reach the flow that took its place. */
 static __always_inline bool verdict_apply(const struct work *w,
@@ -48,6 +56,8 @@ static __always_inline bool verdict_apply(const struct work *w,
 			f->app = v->app;
 			f->app_method = v->app_method;
 			f->app_confidence = v->confidence;
+		} else if (outdated(v, f->app_method)) {
+			f->app = f->app_method = f->app_confidence = 0;
 		}
 		if (v->name && v->protocol_method >= f->protocol_method)
 			c->name = v->name;

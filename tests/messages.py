@@ -4,7 +4,8 @@
 import struct
 from collections.abc import Sequence
 
-TYPE_A, TYPE_AAAA, TYPE_HTTPS = 1, 28, 65
+TYPE_A, TYPE_CNAME, TYPE_AAAA, TYPE_HTTPS = 1, 5, 28, 65
+QUESTION_NAME = b"\xc0\x0c"  # a pointer to it
 FLAGS_QUERY, FLAGS_ANSWER = 0x0100, 0x8180
 SSH_CLIENT = b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n"
 HTTP_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -38,9 +39,39 @@ def dns_query(name: bytes, kind: int = TYPE_A, *, identification: int = 1) -> by
     return head + dns_name(name) + struct.pack(">HH", kind, 1)
 
 
+def dns_record(
+    data: bytes,
+    kind: int | None = None,
+    *,
+    owner: bytes = QUESTION_NAME,
+    seconds: int = 60,
+    group: int = 1,
+    length: int | None = None,
+) -> bytes:
+    """A resource record, of an address where `kind` is not given. `owner`: as it goes over the
+    wire; `group`: its class; `length`: what it says of its data."""
+    if kind is None:
+        kind = TYPE_A if len(data) == 4 else TYPE_AAAA
+    size = len(data) if length is None else length
+    return owner + struct.pack(">HHIH", kind, group, seconds, size) + data
+
+
+def dns_reply(
+    name: bytes,
+    *records: bytes,
+    kind: int = TYPE_A,
+    identification: int = 1,
+    count: int | None = None,
+    questions: int = 1,
+) -> bytes:
+    """An answer to `dns_query` of the same arguments. `count`: how many records it says it has."""
+    answers = len(records) if count is None else count
+    head = struct.pack(">HHHHHH", identification, FLAGS_ANSWER, questions, answers, 0, 0)
+    question = dns_name(name) + struct.pack(">HH", kind, 1)
+    return head + question * questions + b"".join(records)
+
+
 def dns_answer(name: bytes, address: bytes, *, identification: int = 1) -> bytes:
     """An answer of one address record, whose name points back at the question."""
     kind = TYPE_A if len(address) == 4 else TYPE_AAAA
-    head = struct.pack(">HHHHHH", identification, FLAGS_ANSWER, 1, 1, 0, 0)
-    question = dns_name(name) + struct.pack(">HH", kind, 1)
-    return head + question + struct.pack(">HHHIH", 0xC00C, kind, 1, 60, len(address)) + address
+    return dns_reply(name, dns_record(address), kind=kind, identification=identification)

@@ -131,6 +131,7 @@ def constants(
         "owner_timeout": 5 * hz,
         "hello_timeout": 2 * hz,
         "fragment_timeout": 30 * hz,
+        "hz": hz,
         "privacy": PRIVACY.index(settings.privacy),
         "tunnels": TUNNELS.index(settings.tunnels),
         "l4_protocol": bytes(by_number),

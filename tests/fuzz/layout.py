@@ -179,6 +179,10 @@ def _dns(data: bytes, at: int, found: Layout) -> None:
         if not 0 < data[at] < 64:
             break
         at += 1 + data[at]
+    at += 5
+    while True:  # records whose names are pointers
+        found.fields += [(at, 1), (at + 2, 2), (at + 4, 2), (at + 6, 2), (at + 10, 2)]
+        at += 12 + _number(data, at + 10)
 
 
 def _hello(data: bytes, at: int, found: Layout) -> None:

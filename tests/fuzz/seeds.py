@@ -84,6 +84,30 @@ def conversations(name: str) -> Iterator[Group]:
             answer = messages.dns_answer(name.encode(), bytes(4))
             yield [seed(talk.udp(query)), seed(talk.udp(answer, from_client=False))]
             yield [seed(talk.udp(dns_query(name)))]
+    yield from resolved()
+
+
+def resolved() -> Iterator[Group]:
+    """Names of applications with their addresses, and what their clients do then."""
+    name, alias = b"www.youtube.com", messages.dns_name(b"alias.example.net")
+    for talk in talks(53):
+        here = Endpoint(talk.client.address, 40001)
+        there = Endpoint("2001:db8:2::99" if ":" in here.address else "198.51.100.99", 40444)
+        records = [
+            messages.dns_record(alias, messages.TYPE_CNAME),
+            messages.dns_record(there.packed, owner=alias, seconds=300),
+            *(messages.dns_record(there.packed[:-1] + bytes([i])) for i in range(18)),
+        ]
+        query, answer = messages.dns_query(name), messages.dns_reply(name, *records)
+        later = Conversation(here, there, tags=talk.tags)
+        ways = [talk.udp(query), talk.udp(answer, from_client=False)]
+        yield [seed(frame) for frame in (*ways, later.handshake()[0], later.udp(b"\xff" * 40))]
+        size = len(query).to_bytes(2, "big"), len(answer).to_bytes(2, "big")
+        ways = [
+            *talk.segments(size[0] + query),
+            *talk.segments(size[1] + answer, from_client=False),
+        ]
+        yield [seed(frame) for frame in (*talk.handshake(), *ways, later.tcp(b"\xff" * 40))]
 
 
 def tunnelled(name: str) -> Iterator[Group]:

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import random
+import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests import messages
 from tests.reference import dns, http, ssh
@@ -97,6 +100,57 @@ def test_dns_messages() -> None:
 def test_what_is_no_dns_message(message: bytes) -> None:
     with pytest.raises(ValueError, match=r"question|label|name"):
         dns.parse_message(message)
+
+
+RECORDS = st.builds(
+    messages.dns_record,
+    st.binary(max_size=20),
+    st.sampled_from([1, 5, 16, 28, 41]),
+    owner=st.sampled_from([messages.QUESTION_NAME, b"\0", b"\x03www\xc0\x0c", b"\1a\1b\0"]),
+    seconds=st.integers(0, (1 << 32) - 1),
+    group=st.sampled_from([1, 1, 1, 3, 255]),
+)
+ADDRESSES = st.builds(messages.dns_record, st.binary(min_size=4, max_size=4))
+ADDRESSES6 = st.builds(messages.dns_record, st.binary(min_size=16, max_size=16))
+
+
+def addresses_of(record: bytes) -> list[dns.Address]:
+    """What a record built by `dns_record` is, looked at from its end."""
+    for kind, size in ((1, 4), (28, 16)):
+        head, data = record[:-size], record[-size:]
+        if head[-10:-6] == struct.pack(">HH", kind, 1) and head[-2:] == struct.pack(">H", size):
+            seconds = struct.unpack(">i", head[-6:-2])[0]
+            return [dns.Address(data, max(60, min(seconds, 3600)))]
+    return []
+
+
+@given(st.lists(RECORDS | ADDRESSES | ADDRESSES6, max_size=24), st.data())
+def test_addresses_of_a_dns_answer(records: list[bytes], data: st.DataObject) -> None:
+    answer = messages.dns_reply(b"www.example.com", *records)
+    all_of_them = [found for record in records[:16] for found in addresses_of(record)]
+    assert dns.answer_addresses(answer) == all_of_them
+    kept = data.draw(st.integers(0, len(records)))
+    size = len(answer) - sum(map(len, records[kept:]))
+    first = [found for record in records[:kept][:16] for found in addresses_of(record)]
+    assert dns.answer_addresses(answer[:size]) == first
+    if kept < len(records):
+        cut = data.draw(st.integers(size, size + len(records[kept]) - 1))
+        assert dns.answer_addresses(answer[:cut]) == first
+
+
+@given(st.binary(max_size=400), st.binary(max_size=200))
+def test_no_answer_is_too_strange(head: bytes, tail: bytes) -> None:
+    """Whatever stands there, what is found stands in the message."""
+    for message in (head, messages.dns_reply(b"a.example", count=9) + tail):
+        assert all(found.packed in message for found in dns.answer_addresses(message))
+
+
+def test_messages_that_give_no_addresses() -> None:
+    record = messages.dns_record(bytes(4))
+    assert dns.answer_addresses(messages.dns_query(b"a.example") + record) == []
+    assert dns.answer_addresses(messages.dns_reply(b"a.example", record, questions=2)) == []
+    assert dns.answer_addresses(messages.dns_reply(b"a.example", record, count=0)) == []
+    assert dns.answer_addresses(messages.dns_reply(b"a.example", b"\x40" + record)) == []
 
 
 def test_dns_streams() -> None:
