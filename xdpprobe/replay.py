@@ -7,9 +7,10 @@ are off, so that a flow is one entry from the first packet to the last. That clo
 and captures that were merged span decades, in any order: when a flow was seen is kept here.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,6 +29,16 @@ NEVER = 0x7FFFFFFF  # ticks; no age is more: above half of 32 bits it is of the 
 SHORTEST = 14  # bytes that a test run of an XDP program takes
 LONGEST = 60_000  # and the most: a frame and its fragments
 MOST_FLOWS = 1 << 22
+
+
+class Watcher(Protocol):
+    """Who looks on between packets."""
+
+    def watching(self, loaded: Loaded, known: catalogues.Catalogue) -> AbstractContextManager[None]:
+        """Around all packets; again from the start with each size of the flow table."""
+
+    def packet(self, index: int) -> None:
+        """After a packet that belongs to the flow of that element."""
 
 
 @dataclass
@@ -61,6 +72,7 @@ def replay(
     fragments_apart: bool = True,
     tunnels: str = TUNNELS[0],
     signatures: list[Path] | None = None,
+    watcher: Watcher | None = None,
 ) -> Replay:
     """Runs a capture. `flow_limit` is the table's first size: it grows until nothing is lost.
 
@@ -74,7 +86,7 @@ def replay(
         while True:
             # Looked at first: what is no capture is said before the kernel is asked for anything.
             with Capture(path, file) as capture:
-                done = _run(capture, known, flow_limit, fragments_apart, tunnels)
+                done = _run(capture, known, flow_limit, fragments_apart, tunnels, watcher)
             if not done.lost():
                 return done
             if flow_limit * 4 > MOST_FLOWS:
@@ -87,7 +99,12 @@ def replay(
 
 
 def _run(
-    capture: Capture, known: catalogues.Catalogue, entries: int, apart: bool, tunnels: str
+    capture: Capture,
+    known: catalogues.Catalogue,
+    entries: int,
+    apart: bool,
+    tunnels: str,
+    watcher: Watcher | None,
 ) -> Replay:
     constants: dict[str, int | bytes] = {
         "replaying": 1,
@@ -103,10 +120,11 @@ def _run(
         constants, flows=entries, programs=["xdp_entry"], l4=known.l4, hz=TICKS
     ) as loaded:
         loaded.tables().load(known)
-        return _feed(capture, loaded)
+        with watcher.watching(loaded, known) if watcher else nullcontext():
+            return _feed(capture, loaded, watcher)
 
 
-def _feed(capture: Capture, loaded: Loaded) -> Replay:
+def _feed(capture: Capture, loaded: Loaded, watcher: Watcher | None) -> Replay:
     record = loaded.array("replay", writable=True)
     words = record.view(np.uint32)
     times = record["time_ns"]
@@ -136,6 +154,8 @@ def _feed(capture: Capture, loaded: Loaded) -> Replay:
             last[index] = moment
         elif moment < early.get(index, moment + 1):
             early[index] = moment
+        if watcher and index:
+            watcher.packet(index - 1)
     snapshot = _snapshot(loaded, last, early)
     order = [index - 1 for index in last if index]
     return Replay(snapshot, order, packets, octets, short, unsupported, capture.damage)

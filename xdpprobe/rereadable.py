@@ -30,6 +30,12 @@ def refusals_named(name: str) -> Iterator[None]:
         raise DataError(name, (error.strerror or str(error)).lower()) from error
 
 
+def capture_path(text: str) -> Path:
+    """A path as it was written; `./-` is a file of that name, which as a Path would be `-`."""
+    path = Path(text)
+    return path.absolute() if path == STANDARD_INPUT and text != str(STANDARD_INPUT) else path
+
+
 def name_of(path: Path) -> str:
     """What messages call it."""
     return "standard input" if path == STANDARD_INPUT else str(path)

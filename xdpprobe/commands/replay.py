@@ -13,7 +13,7 @@ from xdpprobe import flows
 from xdpprobe.flows import Flow
 from xdpprobe.replay import SHORTEST, Replay
 from xdpprobe.replay import replay as run_capture
-from xdpprobe.rereadable import STANDARD_INPUT, name_of
+from xdpprobe.rereadable import capture_path, name_of
 from xdpprobe.settings import TUNNELS
 from xdpprobe.views import report
 from xdpprobe.views.text import quantity
@@ -35,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
         epilog="examples:\n  xdpprobe replay capture.pcapng --filter 'not app:youtube'\n"
         "  tcpdump -c 1000 -w - | xdpprobe replay -",
     )
-    parser.add_argument("file", type=_capture, help="capture file or pipe; -: standard input")
+    parser.add_argument("file", type=capture_path, help="capture file or pipe; -: standard input")
     parser.add_argument("--json", action="store_true", help="one JSON object a flow and line")
     parser.add_argument(
         "--limit",
@@ -68,12 +68,6 @@ def add_parser(subparsers: Any) -> None:
     )
     report.add_filter(parser)
     parser.set_defaults(offline=True, run=run)
-
-
-def _capture(text: str) -> Path:
-    """A path; `./-` is a file of that name, which as a Path would be `-`."""
-    path = Path(text)
-    return path.absolute() if path == STANDARD_INPUT and text != str(STANDARD_INPUT) else path
 
 
 def run(args: argparse.Namespace) -> int:

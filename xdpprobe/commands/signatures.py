@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`xdpprobe signatures`: checks signature files, shows what they say, puts them into the probe."""
+"""`xdpprobe signatures`: checks signature files, shows what they say and do, loads them."""
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from xdpprobe import catalogue as catalogues
 from xdpprobe.catalogue import Catalogue
+from xdpprobe.rereadable import capture_path
 from xdpprobe.rules import RuleIndex
 from xdpprobe.signature_file import Entry
+from xdpprobe.signature_values import CATEGORIES
+from xdpprobe.streams import say
 from xdpprobe.views import report
 
 _DESCRIPTION = """\
@@ -37,14 +41,51 @@ _LOAD = """\
 Replaces the running probe's signatures: in one step, while traffic runs. With a mistake in a file
 nothing changes. Flows that have a name keep it. Names for IP protocol numbers (`l4`) are taken
 up by the next `attach`."""
+_TEST = """\
+Runs a capture through the program that runs on interfaces, as `replay` does, and says for each flow
+what gave it its name: the signature with file and line, the payload packet of which direction, its
+bytes with those that the signature is about in [brackets], and which signatures fitted that packet
+as well and why they lost. Of flows without a name it shows the first payloads. The verdict is the
+kernel's; the reason is looked up in the same tables, and where the two disagree it says so (a
+defect; exit code 1).
+
+JSON: {"schema": 1, "flows": [FLOW, ...]}. A FLOW has src, sport, dst, dport, l4, protocol, app,
+host, method, confidence (as `xdpprobe flows --help` says), and
+    decided           what named it, newest first: {"labels": [names], "method", "confidence",
+                      "current": false where something better came, "rule": text or null,
+                      "signature": SIGNATURE or null, "packet": PACKET or null, "others":
+                      [SIGNATURE with "lost": reason], "others_left_out": number}
+    payloads          the first PACKETs of a flow that nothing named
+    disagreements     texts
+    watched           false where there were too many flows
+A SIGNATURE: {"title", "name", "where": file:line, "source", "match": [regexes], "confidence"}; a
+PACKET: {"from", "number", "length", "hex", "marked": [[first byte, byte behind the last], ...]}."""
+_EXPLAIN = """\
+Says of flows in the running probe what their label, method and confidence mean, and which
+signatures may have given them that label. The kernel keeps no bytes of packets and not which
+signature it was, so there may be several; `signatures test` says it exactly, of a capture. FLOW is
+a filter (see `xdpprobe flows --help`), or both ends as `flows` prints them.
+
+JSON: {"schema": 1, "same_signatures": whether the probe runs the files that are read here,
+"not_kept": text, "flows": [FLOW, ...]}. A FLOW is as `xdpprobe flows --help` says, and has
+    evidence          {"kind": "app" or "protocol", "label", "title", "category", "method",
+                      "meaning": text, "confidence", "rule": text or null, "candidates":
+                      [SIGNATURE as of `signatures test`], "candidates_left_out": number}
+    inspection        {"decided": whether it is over, "payloads": [packets looked at of the
+                      initiator, of the responder], "at_most": number}"""
+_CONVERT = """\
+Writes rules in nDPI's format (protos.txt) as a signature file to standard output:
+host:"example.com"@Name, tcp:81,udp:5000-5010@Name, ip:192.0.2.0/24@Name. Names that are known keep
+their ids; new applications get ids from 7168 up. Each line that cannot be converted is said on
+standard error, with its number. Exit code 1 if none could be."""
 _PATHS = "directory with .toml files, or one file, above the shipped ones"
 
 
 def add_parser(subparsers: Any) -> None:
-    """Adds the command and its four verbs."""
+    """Adds the command and its verbs."""
     parser = subparsers.add_parser(
         "signatures",
-        help="check, list and load what names belong to which application",
+        help="check, list, test and load what flows are named by",
         description=_DESCRIPTION,
         epilog="example:\n  xdpprobe signatures load /etc/xdpprobe/signatures",
     )
@@ -62,18 +103,82 @@ def add_parser(subparsers: Any) -> None:
     match.add_argument("names", nargs="+", metavar="NAME", help="server name")
     for verb in (listing, match):
         verb.add_argument("--json", action="store_true", help="one JSON object, schema 1")
-        verb.add_argument(
-            "--signatures",
-            action="append",
-            type=Path,
-            default=[],
-            metavar="DIR|FILE",
-            dest="paths",
-            help=_PATHS,
-        )
+        _add_paths(verb)
+
+    _add_test(verbs)
+    _add_explain(verbs)
+    _add_convert(verbs)
 
     load = _verb(verbs, "load", "replace the running probe's", _LOAD, "load ./signatures", _load)
     load.add_argument("paths", nargs="*", type=Path, metavar="DIR|FILE", help=_PATHS)
+
+
+def _add_paths(verb: Any) -> None:
+    verb.add_argument(
+        "--signatures",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="DIR|FILE",
+        dest="paths",
+        help=_PATHS,
+    )
+
+
+def _add_limit(verb: Any, default: str) -> None:
+    verb.add_argument(
+        "--limit",
+        type=report.natural,
+        metavar="N",
+        help=f"flows to show, 0: all (default: {default})",
+    )
+
+
+def _add_test(verbs: Any) -> None:
+    test = _verb(
+        verbs, "test", "why a capture's flows are named so", _TEST, "test capture.pcap", _test
+    )
+    test.add_argument("file", type=capture_path, help="capture file or pipe; -: standard input")
+    test.add_argument("--json", action="store_true", help="one JSON object, schema 1")
+    _add_limit(test, f"{report.LIMIT} for people, all in JSON")
+    _add_paths(test)
+    report.add_filter(test)
+
+
+def _add_explain(verbs: Any) -> None:
+    explain = _verb(
+        verbs,
+        "explain",
+        "what the labels of live flows mean",
+        _EXPLAIN,
+        "explain port:51820\n"
+        "  xdpprobe signatures explain 'udp 10.0.0.1:40000 > 198.51.100.9:51820'",
+        _explain,
+    )
+    explain.add_argument("flow", nargs="+", metavar="FLOW", help="a filter, or both ends")
+    explain.add_argument("--json", action="store_true", help="one JSON object, schema 1")
+    _add_limit(explain, "10")
+    _add_paths(explain)
+
+
+def _add_convert(verbs: Any) -> None:
+    convert = _verb(
+        verbs,
+        "convert",
+        "rules of nDPI as a signature file",
+        _CONVERT,
+        "convert protos.txt > my.toml",
+        _convert,
+    )
+    convert.add_argument("file", type=Path, help="file with rules")
+    convert.add_argument(
+        "--category",
+        choices=sorted(CATEGORIES),
+        default="network",
+        metavar="NAME",
+        help="category of new applications (default: network)",
+    )
+    _add_paths(convert)
 
 
 def _verb(verbs: Any, name: str, what: str, description: str, example: str, run: Any) -> Any:
@@ -84,7 +189,7 @@ def _verb(verbs: Any, name: str, what: str, description: str, example: str, run:
         epilog=f"example:\n  xdpprobe signatures {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run, offline=run is not _load)
+    parser.set_defaults(run=run, offline=run not in (_load, _explain))
     return parser
 
 
@@ -212,6 +317,31 @@ def _matches(catalogue: Catalogue, names: Iterable[str]) -> Iterator[dict[str, A
             "category": label and label.category,
             "rule": rule or None,
         }
+
+
+def _test(args: argparse.Namespace) -> int:
+    from xdpprobe.explain import capture
+
+    return capture.run(args)
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from xdpprobe.explain import live
+
+    return live.run(args)
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from xdpprobe.convert import convert
+
+    done = convert(args.file, catalogues.load(args.paths), args.category)
+    for line in (*done.complaints, *done.notes):
+        say(line)
+    if not done.text:
+        say(f"{args.file}: no line could be converted")
+        return 1
+    sys.stdout.write(done.text)
+    return 0
 
 
 def _load(args: argparse.Namespace) -> int:
