@@ -172,8 +172,11 @@ def signature_seeds() -> list[bytes]:
 
 def _stands_alone(seed: bytes) -> bool:
     contents = signature_file.parse(NAME, seed)
-    named = {one.protocol for one in contents.signatures} | {one.app for one in contents.signatures}
-    return named <= {"", *(entry.name for entry in contents.entries)}
+    named = {("protocol", one.protocol) for one in contents.signatures}
+    named |= {("app", one.app) for one in contents.signatures}
+    return {(kind, name) for kind, name in named if name} <= {
+        (entry.kind, entry.name) for entry in contents.entries
+    }
 
 
 SUFFIXES = "// ===BEGIN ICANN DOMAINS===\ncom\n*.ck\n!www.ck\nco.uk\n// ===END ICANN DOMAINS===\n"
