@@ -71,7 +71,8 @@ class Plane:
     def forget_hellos(self) -> None:
         """Give all unfinished hellos up, which would else be held for a time-out."""
         slots = self.loaded.abi.maps["hello_slots"]
-        entries = [(n.to_bytes(4, "little"), bytes(slots.value_size)) for n in range(slots.max_entries)]
+        empty = bytes(slots.value_size)
+        entries = [(n.to_bytes(4, "little"), empty) for n in range(slots.max_entries)]
         syscall.update_many(self.loaded.map_fd("hello_slots"), entries, "cannot clear the slots")
 
     def new_talk(self, port: int = 443, **fields: Any) -> Conversation:
