@@ -12,9 +12,12 @@ from typing import Any
 
 from xdpprobe import catalogue, public_suffix, signature_file, tables
 from xdpprobe.catalogue import Catalogue
+from xdpprobe.patterns import cache
 
 _load, _compile_rules = catalogue.load, tables.compile_rules
+_tables_of = cache.tables_of
 _compiled: dict[tuple[int, bool], tuple[object, Any]] = {}
+_tables: dict[tuple[bytes, bytes], Any] = {}
 
 
 @functools.cache
@@ -33,9 +36,17 @@ def _compile_once(rules: Any, key: Any, rule: Any, suffixes: Any = None) -> Any:
     return _compiled[place][1]
 
 
+def _tables_once(signatures: Any, digest: bytes, abi: Any) -> Any:
+    place = digest, abi.digest
+    if place not in _tables:
+        _tables[place] = _tables_of(signatures, digest, abi)
+    return _tables[place]
+
+
 def take() -> None:
     """From here on, for the whole process."""
     signature_file.parse = functools.cache(signature_file.parse)
     public_suffix.load = functools.cache(public_suffix.load)
     catalogue.load = _load_once
     tables.compile_rules = _compile_once
+    cache.tables_of = _tables_once

@@ -47,6 +47,7 @@ def root_directory(work: Path, architecture: Architecture, apt: Apt) -> Path:
     home = root / PROJECT.relative_to("/")
     home.mkdir(parents=True)
     _copy(_project_files(), PROJECT, home)
+    _copy_match_tables(root)
     if architecture == NATIVE:
         _copy(_package_files(), Path("/"), root)
         _copy([".venv"], PROJECT, home)
@@ -110,6 +111,23 @@ def _project_files() -> list[str]:
     compiled = [str(c.relative_to(PROJECT)) for folder in caches for c in folder.glob("*.pyc")]
     names = [*tracked, *made, *compiled]
     return [name for name in names if (PROJECT / name).exists()]
+
+
+def _copy_match_tables(root: Path) -> None:
+    """The shipped signatures' tables where a guest looks for them; it would take ten times as long
+    to make them."""
+    code = (
+        "from xdpprobe import abi, catalogue\nfrom xdpprobe.patterns import cache\n"
+        "known = catalogue.load()\n"
+        "cache.tables_of(known.signatures, known.digest, abi.load_abi())\n"
+        "print(cache.directory())"
+    )
+    place = _run([str(PROJECT / ".venv/bin/python"), "-c", code], cwd=PROJECT).stdout.decode()
+    source = Path(place.strip())
+    target = root / source.relative_to("/")
+    target.mkdir(mode=0o700, parents=True)
+    for path in source.glob("*.tables"):
+        shutil.copy(path, target / path.name)
 
 
 def _compile_project() -> None:
