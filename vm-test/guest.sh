@@ -3,6 +3,7 @@
 # Runs what the kernel's command line names (base64 of a shell line, as run=...) in the project's
 # directory, sends /run/answer, with its exit code, to the virtio port, and switches the guest off.
 export PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8
+ulimit -n 65536 # a test session holds many data planes at once
 project=$(sed -n 's/.*project=\([^ ]*\).*/\1/p' /proc/cmdline)
 [[ $project == /tmp/* ]] || mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /run
