@@ -44,8 +44,7 @@ class Plane:
         program, self.verdict = HOOKS[hook]
         self.hook = hook
         self.loaded = loaded
-        self._program = loaded.prog_fd(program)
-        self._run = syscall.test_runner(self._program, LONGEST)
+        self.use(program)
         self._hot = loaded.array("flow_hot", writable=True)
         self._cold = loaded.array("flow_cold", writable=True)
         self._names = loaded.array("names", writable=True)
