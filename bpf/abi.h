@@ -344,13 +344,12 @@ struct match_row {
 	__u8 method;	 /* enum method */
 	__u8 confidence; /* 0..100 */
 	__u8 final;
-	__u8 stage;	 /* to be noted, 0: nothing */
-	__u16 state;	 /* the automaton's first, 0: none */
-	__u8 search;	 /* offsets to begin at; the automaton has it in it */
-	__u8 field_size; /* bytes of the length field, 0: none */
-	__u16 field_at;
+	__u8 stage;	  /* to be noted, 0: nothing */
+	__u16 state;	  /* the automaton's first, 0: none */
+	__u8 field_size;  /* bytes of the length field, 0: none */
 	__u8 field_flags; /* enum match_field */
-	__u8 reserved;
+	__u16 field_at;
+	__u16 reserved;
 	__s32 plus;	 /* payload length less the field's value */
 	__u32 signature; /* its number in the files' order */
 };

@@ -66,7 +66,7 @@ struct extensions {
 	__u32 stop, end;
 };
 
-/* Up to EXTENSIONS_STEP extensions: a call for each would cost more than reading
+/* Up to TLS_EXTENSIONS_STEP extensions: a call for each would cost more than reading
  * it. OUTCOME_OTHER: go on. */
 static __always_inline enum outcome hello_step(struct extensions *e)
 {

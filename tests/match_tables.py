@@ -23,11 +23,10 @@ ROW = np.dtype(
         ("final", "u1"),
         ("stage", "u1"),
         ("state", "<u2"),
-        ("search", "u1"),
         ("field_size", "u1"),
-        ("field_at", "<u2"),
         ("field_flags", "u1"),
-        ("reserved", "u1"),
+        ("field_at", "<u2"),
+        ("reserved", "<u2"),
         ("plus", "<i4"),
         ("signature", "<u4"),
     ]

@@ -76,7 +76,6 @@ def test_a_row_carries_what_the_file_says() -> None:
         "app": 601,
         "method": 6,
         "confidence": 89,
-        "search": 1,
     }
     one = by_number[1]
     assert (int(one["app"]), int(one["final"]), int(one["stage"])) == (602, 1, 1)

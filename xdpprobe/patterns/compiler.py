@@ -191,7 +191,6 @@ class _Class:
             target["final"] = signature.final
             target["stage"] = self._stages.get(signature.name, 0)
             target["state"] = first.get(id(row), 0)
-            target["search"] = signature.search
             target["signature"] = row.number
             if (field := signature.field) is not None:
                 target["field_at"], target["field_size"] = field.at, field.size
