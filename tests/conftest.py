@@ -2,6 +2,7 @@
 """What all tests share: the same examples every run, and a word for what needs root."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ ROOMS_OF_ROOT = {"bpf", "net"}
 # Deterministic, and no database of earlier failures in the tree.
 settings.register_profile("xdpprobe", derandomize=True, database=None, deadline=None)
 settings.load_profile("xdpprobe")
+
+# What a shell starts in the background ignores it, as does all that is started from there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if effort.SHARE < 1:
     shortcuts.take()

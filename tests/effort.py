@@ -5,6 +5,10 @@ XDPPROBE_EFFORT is the share of them, 1 if not given; guests without KVM (vm-tes
 """
 
 import os
+from collections.abc import Sequence
+from typing import TypeVar
+
+Case = TypeVar("Case")
 
 SHARE = float(os.environ.get("XDPPROBE_EFFORT", "1"))
 
@@ -12,3 +16,9 @@ SHARE = float(os.environ.get("XDPPROBE_EFFORT", "1"))
 def examples(count: int) -> range:
     """As many turns as `count` says here, at least one."""
     return range(max(1, round(count * SHARE)))
+
+
+def some(cases: Sequence[Case]) -> Sequence[Case]:
+    """All of the cases, or as large a share of them, evenly spread, the last one with them."""
+    step = max(1, round(1 / SHARE))
+    return cases[(len(cases) - 1) % step :: step]

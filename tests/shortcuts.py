@@ -12,21 +12,26 @@ from typing import Any
 
 from xdpprobe import catalogue, public_suffix, signature_file, tables
 from xdpprobe.catalogue import Catalogue
+from xdpprobe.explain import observe
 from xdpprobe.patterns import cache
 
 _load, _compile_rules = catalogue.load, tables.compile_rules
+_compile_signatures = observe.compile_signatures
 _tables_of = cache.tables_of
 _compiled: dict[tuple[int, bool], tuple[object, Any]] = {}
 _tables: dict[tuple[bytes, bytes], Any] = {}
-
-
-@functools.cache
-def _shipped() -> Catalogue:
-    return _load()
+_loaded: dict[tuple[tuple[Path, bytes], ...], Catalogue] = {}
+_explained: dict[int, tuple[object, Any]] = {}
 
 
 def _load_once(directories: Sequence[Path] | None = None) -> Catalogue:
-    return _load(directories) if directories else _shipped()
+    files = tuple(directories or ())
+    if not all(file.is_file() for file in files):
+        return _load(files)
+    place = tuple((file, file.read_bytes()) for file in files)
+    if place not in _loaded:
+        _loaded[place] = _load(files)
+    return _loaded[place]
 
 
 def _compile_once(rules: Any, key: Any, rule: Any, suffixes: Any = None) -> Any:
@@ -34,6 +39,12 @@ def _compile_once(rules: Any, key: Any, rule: Any, suffixes: Any = None) -> Any:
     if place not in _compiled:  # what is kept keeps the number its own
         _compiled[place] = rules, _compile_rules(rules, key, rule, suffixes)
     return _compiled[place][1]
+
+
+def _explain_once(signatures: Any, abi: Any) -> Any:
+    if id(signatures) not in _explained:
+        _explained[id(signatures)] = signatures, _compile_signatures(signatures, abi)
+    return _explained[id(signatures)][1]
 
 
 def _tables_once(signatures: Any, digest: bytes, abi: Any) -> Any:
@@ -50,3 +61,4 @@ def take() -> None:
     catalogue.load = _load_once
     tables.compile_rules = _compile_once
     cache.tables_of = _tables_once
+    observe.compile_signatures = _explain_once

@@ -239,6 +239,7 @@ def load_object(
     *,
     flows: int = 262144,
     names: int = 32768,
+    sizes: Mapping[str, int] | None = None,
     path: Path | None = None,
     programs: Sequence[str] = ENTRIES,
     l4: Mapping[int, int] | None = None,
@@ -247,8 +248,9 @@ def load_object(
     """Loads these entry points with all behind them, and attaches nothing.
 
     constants: override those that follow from the other arguments, by name (bpf/config.h).
-    flows, names: capacities. path: an object file other than the package's. l4: IP protocol
-    number -> label. hz: jiffies a second, measured (35 ms) when not given.
+    flows, names: capacities. sizes: entries of other maps, by name. path: an object file other
+    than the package's. l4: IP protocol number -> label. hz: jiffies a second, measured (35 ms)
+    when not given.
     Raises DataError for a broken object, PrivilegeError, KernelError with the verifier's words.
     """
     kernel.require()
@@ -262,7 +264,7 @@ def load_object(
         abi,
         {*programs, *stage_names(abi, stages), "clock_read"},
         {**values, **(constants or {})},
-        configuration.table_sizes(abi, settings, cpus),
+        {**configuration.table_sizes(abi, settings, cpus), **(sizes or {})},
         {},
     )
     try:

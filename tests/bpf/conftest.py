@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.bpf.plane import FLOWS, HOOKS, Plane
+from tests.bpf.plane import FEW_HELLOS, FLOWS, HELLOS, HOOKS, Plane
 from xdpprobe.loader import Loaded, load_object
 
 
@@ -12,7 +12,8 @@ from xdpprobe.loader import Loaded, load_object
 def loaded() -> Iterator[Loaded]:
     if os.geteuid() != 0:
         pytest.skip("loading a BPF program needs root")
-    with load_object(flows=FLOWS, names=FLOWS) as instance:
+    sizes = {"hello_slots": HELLOS}
+    with load_object(FEW_HELLOS, flows=FLOWS, names=FLOWS, sizes=sizes) as instance:
         yield instance
 
 

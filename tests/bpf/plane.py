@@ -15,6 +15,9 @@ XDP_PASS, TC_NEXT = 2, 0xFFFFFFFF
 HOOKS = {"xdp": ("xdp_entry", XDP_PASS), "tc": ("tc_ingress", TC_NEXT)}
 FLOWS = 16384
 LONGEST = 1 << 16  # bytes of a frame
+# An assembler with few slots, for tests that fill it or empty it.
+HELLOS = 256
+FEW_HELLOS = {"hello_mask": HELLOS - 1}
 
 Array = npt.NDArray[Any]
 
@@ -64,14 +67,20 @@ class Plane:
 
     def clear(self) -> None:
         """Forget all flows."""
-        for table in (self._hot, self._cold, self._names):
-            table.view(np.uint8)[:] = 0
+        self._hot.view(np.uint8)[:] = 0
+        # Most entries of these are larger than what is to be seen of them, and free.
+        self._cold[self._cold["tag"] != 0] = 0
+        self._names[self._names["hash"] != 0] = 0
+
+    def room(self, table: str) -> int:
+        """How many entries a table has."""
+        return int(syscall.map_info(self.loaded.map_fd(table)).max_entries)
 
     def forget_hellos(self) -> None:
         """Give all unfinished hellos up, which would else be held for a time-out."""
         slots = self.loaded.abi.maps["hello_slots"]
         empty = bytes(slots.value_size)
-        entries = [(n.to_bytes(4, "little"), empty) for n in range(slots.max_entries)]
+        entries = [(n.to_bytes(4, "little"), empty) for n in range(self.room("hello_slots"))]
         syscall.update_many(self.loaded.map_fd("hello_slots"), entries, "cannot clear the slots")
 
     def new_talk(self, port: int = 443, **fields: Any) -> Conversation:

@@ -71,9 +71,9 @@ from = "responder"
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loading a BPF program needs root")
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Path:
-    file = tmp_path / "made.toml"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("signatures") / "made.toml"
     file.write_text(MADE)
     return file
 

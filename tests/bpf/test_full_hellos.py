@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import hellos
-from tests.bpf.plane import FLOWS, HOOKS, Plane
+from tests.bpf.plane import FEW_HELLOS, FLOWS, HELLOS, HOOKS, Plane
 from tests.packets import Conversation
 from xdpprobe import syscall
 from xdpprobe.loader import load_object
@@ -23,7 +23,8 @@ REAL = 200
 @pytest.fixture(params=list(HOOKS))
 def fresh(request: pytest.FixtureRequest) -> Iterator[Plane]:
     only = [HOOKS[request.param][0]]
-    with load_object({"hello_timeout": TIMEOUT}, flows=FLOWS, programs=only) as loaded:
+    constants, sizes = {"hello_timeout": TIMEOUT, **FEW_HELLOS}, {"hello_slots": HELLOS}
+    with load_object(constants, flows=FLOWS, sizes=sizes, programs=only) as loaded:
         yield Plane(loaded, request.param)
 
 
@@ -45,7 +46,7 @@ class Slots:
     def __init__(self, plane: Plane) -> None:
         self._fd = plane.loaded.map_fd("hello_slots")
         self._dtype = plane.loaded.abi.element_dtype("hello_slots")
-        self.count = plane.loaded.abi.maps["hello_slots"].max_entries
+        self.count = plane.room("hello_slots")
 
     def _all(self) -> np.ndarray:
         data = syscall.lookup_all(self._fd, self.count, self._dtype.itemsize)

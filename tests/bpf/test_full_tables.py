@@ -20,7 +20,8 @@ LASTING = {"fragment_timeout": 1 << 20}  # jiffies: a slow machine must not make
 @pytest.fixture(params=list(HOOKS))
 def small(request: pytest.FixtureRequest) -> Iterator[Plane]:
     only = [HOOKS[request.param][0]]
-    with load_object(LASTING, flows=ENTRIES, names=ENTRIES, programs=only) as loaded:
+    sizes = {"fragments": ENTRIES}
+    with load_object(LASTING, flows=ENTRIES, names=ENTRIES, sizes=sizes, programs=only) as loaded:
         yield Plane(loaded, request.param)
 
 
@@ -133,7 +134,7 @@ def fragments(number: int) -> tuple[bytes, bytes]:
 
 def test_fragments_of_more_datagrams_than_are_remembered(small: Plane) -> None:
     """A later fragment is in its datagram's flow or in a counter."""
-    room = small.loaded.abi.maps["fragments"].max_entries
+    room = small.room("fragments")
     datagrams = [fragments(number) for number in range(3 * room)]
     before = small.counters("REASON_")
     for first, _ in datagrams:

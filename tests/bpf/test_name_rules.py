@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from tests.effort import some
 from xdpprobe import catalogue, public_suffix, syscall
 from xdpprobe.abi import load_abi
 from xdpprobe.rules import NameRule, RuleIndex, compile_rules
@@ -53,7 +54,7 @@ def shipped(request: pytest.FixtureRequest) -> Iterator[int]:
 
 def test_every_shipped_rule_and_its_neighbours(shipped: int) -> None:
     index = RuleIndex(CATALOGUE.rules)
-    for rule in CATALOGUE.rules:
+    for rule in some(CATALOGUE.rules):
         below, beside, above = f"x.{rule.name}", f"x{rule.name}", rule.name.partition(".")[2]
         for name in (rule.name, below, beside, above or rule.name):
             assert app_of(shipped, name) == index.match(name)[0], name

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from tests.bpf.plane import Plane
-from tests.effort import examples
+from tests.effort import examples, some
 from tests.framecases import NO_FLOW, WITH_FLOW, Expected
 from tests.packets import CLIENT, SERVER, UDP, ethernet, ipv4, udp, vlan
 from tests.reference.packet import Fragments
@@ -45,7 +45,7 @@ def test_a_frame_without_a_flow_has_a_reason(plane: Plane, frame: bytes, reason:
 
 @pytest.mark.parametrize(("frame", "expected"), WITH_FLOW.values(), ids=list(WITH_FLOW))
 def test_every_cut(plane: Plane, frame: bytes, expected: Expected) -> None:
-    for length in range(plane.shortest(frame), len(frame)):
+    for length in some(range(plane.shortest(frame), len(frame))):
         assert_as_the_oracle(plane, frame[:length])
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests import hellos, messages
 from tests import packets as p
 from tests.bpf.plane import FLOWS, HOOKS, Plane
-from tests.effort import examples
+from tests.effort import examples, some
 from tests.packets import CLIENT, CLIENT6, SERVER, SERVER6, Conversation, Endpoint
 from tests.reference.packet import FlowPacket
 from tests.reference.tunnel import parse_inside
@@ -151,7 +151,7 @@ def test_what_is_no_tunnel_stays_closed(opening: Plane, frame: bytes) -> None:
 
 @pytest.mark.parametrize("frame", FRAMES.values(), ids=list(FRAMES))
 def test_every_cut(opening: Plane, frame: bytes) -> None:
-    for length in range(opening.shortest(frame), len(frame) + 1):
+    for length in some(range(opening.shortest(frame), len(frame) + 1)):
         assert_as_the_oracle(opening, frame[:length])
 
 
