@@ -487,8 +487,8 @@ struct http_state {
 /* Rows that fit so far, and which one is tried. */
 struct match_state {
 	__u64 alive[MATCH_WORDS];
-	__u32 row; /* found, + 1; 0: none */
-	__u32 reserved;
+	__u32 row;  /* found, + 1; 0: none */
+	__u32 word; /* of `alive` that has the row which is tried */
 };
 
 /* What the peers say of a flow that is being born, and the keys to ask them by. */

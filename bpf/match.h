@@ -167,6 +167,7 @@ static long match_try(__u32 index, struct scratch **sp)
 {
 	struct scratch *s = *sp;
 	struct match_class *t = match_class_of(s);
+	volatile __u32 *word = &s->match.word;
 	__u64 lowest = 0;
 	__u32 w, row;
 
@@ -180,8 +181,9 @@ static long match_try(__u32 index, struct scratch **sp)
 	}
 	if (!lowest)
 		return 1;
-	opaque(w);
-	w &= MATCH_WORDS - 1;
+	/* By way of the map: Linux 6.1 would verify the rest for each word's number. */
+	*word = w;
+	w = *word & (MATCH_WORDS - 1);
 	s->match.alive[w] = lowest & (lowest - 1);
 	row = w * 64 + bits_below(lowest);
 	opaque(row);

@@ -3,7 +3,6 @@
 
 import json
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import pytest
 from tests import messages
 from tests.net.conftest import Cli, Veth
 from tests.net.frames import send, sender
+from tests.net.watched import watched
 from tests.packets import Conversation, Endpoint
 from xdpprobe.errors import StateError
 from xdpprobe.follow import MOST, followed
@@ -92,14 +92,9 @@ def test_what_an_ended_reader_had_is_free_again(
     probe: Probe, cli: Cli, veth: Veth, ending: str
 ) -> None:
     for _ in range(5):
-        child = subprocess.Popen(
-            [sys.executable, "-c", FOLLOWER, str(cli.bpffs)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        with child:
+        with watched([sys.executable, "-c", FOLLOWER, str(cli.bpffs)]) as child:
             assert child.stdout is not None
-            assert child.stdout.readline() == b"ready\n"
+            assert child.stdout.readline() == "ready\n"
             child.send_signal({"kill": 9, "interrupt": 2}[ending])
             child.wait(30)
     with followed(probe) as records:
@@ -110,7 +105,7 @@ def test_what_an_ended_reader_had_is_free_again(
 
 def test_the_command_lives_through_silence(probe: Probe, cli: Cli, veth: Veth) -> None:
     argv = cli.argv("flows", "--follow", "--json", "--filter", "app:youtube")
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    with watched(argv) as child:
         assert child.stdout is not None
         assert child.stderr is not None
         control = probe.tables().array("control")
@@ -159,7 +154,7 @@ def test_what_is_loaded_and_attached_later_has_its_name(
         f'domains = ["{name}"]\n'
     )
     argv = cli.argv("flows", "--follow", "--json")
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
+    with watched(argv) as child:
         assert child.stdout is not None
         control = probe.tables().array("control")
         wait_until(lambda: bool(control["readers"][0]))
@@ -175,10 +170,9 @@ def test_what_is_loaded_and_attached_later_has_its_name(
 
 
 def test_status_takes_back_what_a_killed_reader_had(probe: Probe, cli: Cli) -> None:
-    argv = [sys.executable, "-c", FOLLOWER, str(cli.bpffs)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+    with watched([sys.executable, "-c", FOLLOWER, str(cli.bpffs)]) as child:
         assert child.stdout is not None
-        assert child.stdout.readline() == b"ready\n"
+        assert child.stdout.readline() == "ready\n"
         assert cli.json("status")["readers"] == 1
         child.kill()
         child.wait(30)

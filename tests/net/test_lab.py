@@ -13,6 +13,7 @@ import pytest
 
 from tests.net.conftest import Veth
 from tests.net.remains import remains
+from tests.net.watched import watched
 from xdpprobe.lab import clients, run
 from xdpprobe.lab.internet import NAME_SERVER, SITES, host_records
 from xdpprobe.lab.lab import Lab
@@ -33,15 +34,13 @@ with orderly(Network()) as network:
 
 
 @pytest.fixture
-def held() -> Iterator[subprocess.Popen[bytes]]:
+def held() -> Iterator[subprocess.Popen[str]]:
     """A process that holds a whole lab."""
-    child = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE)
-    assert child.stdout is not None
-    assert child.stdout.readline() == b"up\n"
-    yield child
-    child.kill()
-    child.wait()
-    child.stdout.close()
+    with watched([sys.executable, "-c", HOLD]) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "up\n"
+        yield child
+        child.kill()
     run.remove_abandoned()
 
 
@@ -102,14 +101,14 @@ def test_clients_fetch_without_a_failure(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_nothing(held: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def test_a_signal_leaves_nothing(held: subprocess.Popen[str], number: signal.Signals) -> None:
     assert remains(held.pid)
     held.send_signal(number)
     assert held.wait(10) in (1, 130, 128 + number, -number)
     assert remains(held.pid) == []
 
 
-def test_what_a_killed_run_left_is_removed(held: subprocess.Popen[bytes]) -> None:
+def test_what_a_killed_run_left_is_removed(held: subprocess.Popen[str]) -> None:
     held.kill()
     held.wait()
     assert remains(held.pid)
@@ -117,7 +116,7 @@ def test_what_a_killed_run_left_is_removed(held: subprocess.Popen[bytes]) -> Non
     assert remains(held.pid) == []
 
 
-def test_what_lives_is_not_removed(held: subprocess.Popen[bytes]) -> None:
+def test_what_lives_is_not_removed(held: subprocess.Popen[str]) -> None:
     before = remains(held.pid)
     run.remove_abandoned()
     assert remains(held.pid) == before
