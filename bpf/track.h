@@ -201,10 +201,19 @@ flow_track(struct flow_hot *f, const struct packet *p, const struct place *at)
 	}
 }
 
+/* Whether its addresses alone gave the flow a label when it was born. */
+static __always_inline bool named_at_birth(const struct flow_hot *f)
+{
+	return f->app_method || f->protocol_method == METHOD_PEER ||
+	       f->protocol_method == METHOD_PREFIX;
+}
+
 /* The first packet of a flow: insertion counted it. */
 static __always_inline void
 track_birth(struct flow_hot *f, const struct packet *p, const struct place *at)
 {
+	if (named_at_birth(f))
+		flow_report(RECORD_NAMED);
 	if (p->l4 == IPPROTO_TCP && !(p->tcp_flags & TCP_SYN) &&
 	    p->tcp_flags & (TCP_FIN | TCP_RST))
 		track_end(f, p, at);

@@ -18,7 +18,7 @@ from tests.packets import Conversation, Endpoint
 
 START = 1_700_000_000
 DAY = 86400
-CROWD = 3000
+CROWD = 2200
 SMALLER = ("--flows", "2048")  # than the crowd
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loading a BPF program needs root")

@@ -71,6 +71,19 @@ def test_every_reader_gets_every_record(probe: Probe, veth: Veth) -> None:
     assert probe.tables().array("control")["readers"][0] == 0
 
 
+def test_what_an_address_says_is_told_at_the_first_packet(
+    probe: Probe, cli: Cli, veth: Veth
+) -> None:
+    cli("peers", "add", "10.9.0.2", "--label", "youtube")
+    talk = Conversation(Endpoint("10.9.0.1", 20000), Endpoint("10.9.0.2", 4444))
+    with followed(probe) as records:
+        send(veth.left, 1, talk.udp(b"what nothing is known of"))
+        (record,) = next(records)
+    assert record["kind"] == probe.abi.enums["record_kind"]["RECORD_NAMED"]
+    assert probe.snapshot().labels[int(record["hot"]["app"])].name == "youtube"
+    assert record["hot"]["app_method"] == probe.abi.enums["method"]["METHOD_PEER"]
+
+
 def test_without_reader_records_are_counted_not_written(probe: Probe, veth: Veth) -> None:
     send(veth.left, 5, query(1))
     assert probe.counters()["INFO_NO_READER"][0] > 0
