@@ -41,6 +41,9 @@ def test_messages_carry_the_name(name: str) -> None:
     query = parse_message(messages.dns_query(name))
     assert query is not None
     assert query.name == name
+    answer = parse_message(messages.dns_answer(name))
+    assert answer is not None
+    assert (answer.name, answer.response) == (name, True)
 
 
 def test_a_hello_in_segments_has_its_name_in_the_last_one() -> None:
@@ -99,8 +102,26 @@ def test_what_is_rewritten_is_the_clients_address_and_port(row: Row) -> None:
     at, port_at = row.route.address_at, row.route.port_at
     frame[at : at + 4], frame[port_at : port_at + 2] = b"\x0a\x01\x02\x03", b"\x12\x34"
     after = ends(frame)
-    assert after.src == before.src[:12] + b"\x0a\x01\x02\x03"
-    assert (after.sport, after.dst, after.dport) == (0x1234, before.dst, before.dport)
+    client, server = (before.src, before.sport), (before.dst, before.dport)
+    if row.route.answering:
+        client, server = server, client
+    moved = (client[0][:12] + b"\x0a\x01\x02\x03", 0x1234)
+    wanted = [server, moved] if row.route.answering else [moved, server]
+    assert [(after.src, after.sport), (after.dst, after.dport)] == wanted
+
+
+def test_an_answer_has_an_alias_and_its_addresses() -> None:
+    answer = messages.dns_answer("github.com")
+    alias = answer.index(b"\4edge\xc0\x0c")
+    pointer = (0xC000 | alias).to_bytes(2, "big")
+    assert answer[12:24] == b"\6github\3com\0"
+    assert answer.count(pointer + b"\0\1\0\1") == 2
+    assert len(answer) == 192
+
+
+def test_a_request_says_how_long_it_is() -> None:
+    request = messages.stun_request()
+    assert (len(request), int.from_bytes(request[2:4], "big")) == (100, 80)
 
 
 def test_a_tally_moves_on_by_what_an_opening_did() -> None:

@@ -23,7 +23,7 @@ _SERVERS = (ipaddress.ip_address("198.51.100.20"), ipaddress.ip_address("2001:db
 
 @dataclass(frozen=True)
 class Route:
-    """Between which ends frames go: always from the client.
+    """Between which ends frames go: from the client, or with `answering` from the server.
 
     vlan: 0, or the id in the outermost tag. inner_vlan: 0, or that of a second one behind it
     (IEEE 802.1ad). vxlan: 0, or the network that the frames are of, inside of a tunnel.
@@ -34,6 +34,7 @@ class Route:
     vlan: int = 0
     inner_vlan: int = 0
     vxlan: int = 0
+    answering: bool = False
 
     @property
     def _network_at(self) -> int:
@@ -43,16 +44,25 @@ class Route:
     @property
     def port_at(self) -> int:
         """Offset of the client's port in a frame."""
-        return self._network_at + (40 if self.ipv6 else 20)
+        return self._segment_at + (2 if self.answering else 0)
 
     @property
     def address_at(self) -> int:
         """Offset of the last four bytes of the client's address in a frame."""
-        return self._network_at + (20 if self.ipv6 else 12)
+        ends = 16 if self.ipv6 else 4
+        return self._network_at + (20 if self.ipv6 else 12) + (ends if self.answering else 0)
+
+    @property
+    def _segment_at(self) -> int:
+        return self._network_at + (40 if self.ipv6 else 20)
+
+    @property
+    def _ports(self) -> tuple[int, int]:
+        return (self.server_port, 0) if self.answering else (0, self.server_port)
 
     def payload_of(self, frame: int) -> int:
         """Bytes of UDP payload that make a frame of so many bytes, at least 64."""
-        return frame - self.port_at - 8
+        return frame - self._segment_at - 8
 
     def tcp(
         self,
@@ -69,15 +79,14 @@ class Route:
         acknowledged = 1 if flags & ACK else 0
         head = struct.pack(
             ">HHIIBBHHH",
-            *(0, self.server_port, sequence, acknowledged, words << 4, flags, 65535, 0, 0),
+            *self._ports,
+            *(sequence, acknowledged, words << 4, flags, 65535, 0, 0),
         )
         return self._frame(head + options + payload, _TCP)
 
     def udp(self, payload: bytes) -> bytes:
         """A UDP datagram's frame."""
-        return self._frame(
-            struct.pack(">HHHH", 0, self.server_port, 8 + len(payload), 0) + payload, _UDP
-        )
+        return self._frame(struct.pack(">HHHH", *self._ports, 8 + len(payload), 0) + payload, _UDP)
 
     def fragment(self, payload: bytes) -> bytes:
         """A later fragment's frame, of a datagram whose first one was not seen."""
@@ -90,6 +99,8 @@ class Route:
     def _frame(self, segment: bytes, protocol: int, offset: int = 0x4000) -> bytes:
         """offset: flags and fragment offset of IPv4; as it is, the flag "don't fragment"."""
         ends = _CLIENTS[self.ipv6].packed + _SERVERS[self.ipv6].packed
+        if self.answering:
+            ends = _SERVERS[self.ipv6].packed + _CLIENTS[self.ipv6].packed
         if self.ipv6:
             head = struct.pack(">IHBB", 6 << 28, len(segment), protocol, 64)
             return self._link(_IPV6, head + ends + segment)

@@ -127,12 +127,21 @@ class Ledger:
             if got != wanted
         )
 
+    def _number(self, protocol: str) -> int:
+        """Of a constant of the data plane's, or else of a label; -1 where nothing is called so."""
+        if (number := self._tables.abi.enums["protocol"].get(protocol)) is not None:
+            return number
+        labels = self._tables.labels().values()
+        return next(
+            (label.id for label in labels if (label.name, label.kind) == (protocol, "protocol")), -1
+        )
+
     def _flows(self, row: Row) -> str:
         """What is wrong with the flows that stand in the table."""
         enums = self._tables.abi.enums
         live = self._hot["tag"] != 0
         hot, cold = self._hot[live], self._cold[live]
-        protocol = enums["protocol"][row.protocol] if row.protocol else 0
+        protocol = self._number(row.protocol) if row.protocol else 0
         method = enums["method"][row.method or "METHOD_NONE"]
         mapped = (cold["address"][:, 0, :10] == 0).all(axis=1)
         strays = self._strays(row)

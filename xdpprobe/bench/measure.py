@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -144,7 +144,8 @@ def _opener(hook: str, program: int, row: Row) -> AbstractContextManager[Feeder 
     """What sends a row's opening, flow by flow: as many flows as the measured packets come to."""
     if not row.opening:
         return nullcontext()
-    return Feeder(hook, program, row, row.opening, row.per_opening)
+    opening = replace(row, route=row.opening_route)
+    return Feeder(hook, program, opening, row.opening, row.per_opening)
 
 
 def _make_room(

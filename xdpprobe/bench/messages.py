@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What clients say first, as long as real ones say it: TLS, HTTP and DNS, for the name given.
 
-Sources: RFC 8446 (ClientHello), 6066 (server_name), 7685 (padding), draft-ietf-tls-ecdhe-mlkem
-(the length of a post-quantum key share), 9112 (HTTP/1.1), 1035 (DNS).
+And the answer that DNS gives, and a STUN request. Sources: RFC 8446 (ClientHello), 6066
+(server_name), 7685 (padding), draft-ietf-tls-ecdhe-mlkem (the length of a post-quantum key share),
+9112 (HTTP/1.1), 1035 (DNS), 8489 (STUN).
 """
 
 import struct
@@ -78,11 +79,42 @@ def http_request(name: str) -> bytes:
 
 
 def dns_query(name: str) -> bytes:
-    """A query for the name's address. As long as the longest of its kind: behind the question
-    stands an EDNS option of zeros (RFC 7830)."""
+    """A query for the name's address, of 128 bytes."""
+    return _dns(name, 0x0100, (), 128)
+
+
+def dns_answer(name: str) -> bytes:
+    """The answer to `dns_query`, of 192 bytes: an alias, and that alias's two addresses."""
+    asked, edge = 0xC00C, 0xC000 + 12 + len(name) + 6 + 12  # pointers: the question, the alias
+    alias = _resource(asked, 5, b"\4edge" + asked.to_bytes(2, "big"))
+    low = Random(name).randbytes(2)
+    addresses = [_resource(edge, 1, bytes((203, 0, 113, octet))) for octet in low]  # RFC 5737
+    return _dns(name, 0x8180, (alias, *addresses), 192)
+
+
+def _resource(owner: int, kind: int, data: bytes) -> bytes:
+    """A record that lasts for five minutes (RFC 1035, 4.1.3)."""
+    return struct.pack(">HHHIH", owner, kind, 1, 300, len(data)) + data
+
+
+def _dns(name: str, flags: int, records: Sequence[bytes], size: int) -> bytes:
+    """A message about the name's address. As long as the longest of its kind: at the end stands an
+    EDNS option of zeros (RFC 7830)."""
     labels = b"".join(_vector(label.encode(), 1) for label in name.split("."))
-    head = struct.pack(">HHHHHH", 0x1234, 0x0100, 1, 0, 0, 1)
-    question = labels + b"\0" + struct.pack(">HH", 1, 1)
-    padding = bytes(128 - len(head) - len(question) - 15)
+    head = struct.pack(">HHHHHH", 0x1234, flags, 1, len(records), 0, 1)
+    body = head + labels + b"\0" + struct.pack(">HH", 1, 1) + b"".join(records)
+    padding = bytes(size - len(body) - 15)
     option = struct.pack(">HH", 12, len(padding)) + padding
-    return head + question + b"\0" + struct.pack(">HHIH", 41, 1232, 0, len(option)) + option
+    return body + b"\0" + struct.pack(">HHIH", 41, 1232, 0, len(option)) + option
+
+
+def stun_request() -> bytes:
+    """A binding request (RFC 8489, 5) as a browser's call sends it: with a user name and a
+    priority, 100 bytes."""
+    attributes = struct.pack(">HH", 6, 9) + b"abcd:efgh".ljust(12, b"\0")
+    attributes += struct.pack(">HHI", 0x24, 4, 0x6E7F1EFF)
+    attributes += struct.pack(">HH", 8, 20) + Random(1).randbytes(20)
+    attributes += struct.pack(">HH", 0x8022, 28) + bytes(28)
+    return (
+        struct.pack(">HHI", 1, len(attributes), 0x2112A442) + Random(2).randbytes(12) + attributes
+    )

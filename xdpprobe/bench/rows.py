@@ -2,7 +2,7 @@
 """What is measured: for each row the frames, the flows, and what the tables must say afterwards."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from xdpprobe.bench import messages
@@ -26,9 +26,11 @@ class Row:
     """One measurement.
 
     flows: how many take turns; 0: every packet (or every `per_flow` of them) is a new flow.
-    opening: frames of which each flow gets `per_opening`, in turn, before anything is measured.
+    opening: frames of which each flow gets `per_opening`, in turn, before anything is measured;
+    they go by `route` as well, but from the client.
     gains: counter -> how much a packet adds to it; all other counters must stand still. protocol,
-    method: what every flow must be decided as ("" and "": undecided). table: whether new flows
+    method: what every flow must be decided as ("" and "": undecided); a protocol that enum protocol
+    of bpf/abi.h does not have goes by its label. table: whether new flows
     find room. tracked: whether the packets are of flows at all.
     """
 
@@ -44,6 +46,11 @@ class Row:
     method: str = ""
     table: str = ROOM
     tracked: bool = True
+
+    @property
+    def opening_route(self) -> Route:
+        """The way that its opening goes."""
+        return replace(self.route, answering=False)
 
     @property
     def title(self) -> str:
@@ -146,6 +153,7 @@ def _cheap() -> list[Row]:
 def _new() -> list[Row]:
     """First packets of flows, and payloads that are inspected."""
     web, http, dns, ssh, other = _WEB, Route(80), Route(53), Route(22), _OTHER
+    calls = Route(3478)
     classic = tuple(web.tcp(messages.classic_hello(name)) for name in NAMES)
     modern = tuple(web.tcp(messages.modern_hello(name)) for name in NAMES)
     pieces = tuple(frame for name in NAMES for frame in _split(name))
@@ -172,6 +180,22 @@ def _new() -> list[Row]:
             gains=_NAMED,
             protocol="PROTOCOL_DNS",
             method="METHOD_DNS",
+        ),
+        Row(
+            "DNS answer, 2 addresses noted",
+            replace(dns, answering=True),
+            tuple(replace(dns, answering=True).udp(messages.dns_answer(name)) for name in NAMES),
+            opening=tuple(dns.udp(messages.dns_query(name)) for name in NAMES),
+            gains=_INSPECTED | {"INFO_RESOLVED": 1.0},
+            protocol="PROTOCOL_DNS",
+            method="METHOD_DNS",
+        ),
+        Row(
+            "STUN request, by its pattern",
+            calls,
+            (calls.udp(messages.stun_request()),),
+            gains=_INSPECTED | {"INFO_MATCHED": 1.0},
+            protocol="stun",
         ),
         Row(
             "SSH banner, after the SYN",
