@@ -23,6 +23,8 @@ from typing import Any
 
 import bench_data
 import bench_growth
+import bench_peers
+import bench_signatures
 import bench_veth
 import measure_readers
 import performance
@@ -41,14 +43,16 @@ _LARGE = 2097152  # entries of a table that holds the rows with a million flows
 
 @dataclass(frozen=True)
 class Effort:
-    """How long everything takes. sizes, rules: how far growth is followed. seconds: to watch
-    `top`."""
+    """How long everything takes. sizes, rules, signatures, peers: how far growth is followed.
+    seconds: to watch `top`."""
 
     rows: measure.Effort
     growth: measure.Effort
     veth: bench_veth.Effort
     sizes: tuple[int, ...]
     rules: tuple[int, ...]
+    signatures: tuple[int, ...]
+    peers: tuple[int, ...]
     seconds: float
 
 
@@ -58,6 +62,8 @@ THOROUGH = Effort(
     veth=bench_veth.Effort(5, 1_000_000, 3),
     sizes=tuple(bench_growth.SIZES),
     rules=bench_growth.RULES,
+    signatures=bench_signatures.COUNTS,
+    peers=bench_peers.COUNTS,
     seconds=15.0,
 )
 QUICK = Effort(
@@ -66,6 +72,8 @@ QUICK = Effort(
     veth=bench_veth.Effort(2, 200_000, 1),
     sizes=tuple(bench_growth.SIZES)[:3],
     rules=bench_growth.RULES[:4],
+    signatures=bench_signatures.COUNTS[:2],
+    peers=bench_peers.COUNTS[:2],
     seconds=5.0,
 )
 
@@ -104,6 +112,10 @@ PARTS: dict[str, Callable[[Effort, Callable[[str], None]], Any]] = {
     "goal": lambda effort, progress: bench_growth.goal(effort.growth, progress),
     "flows": lambda effort, progress: bench_growth.flows(effort.sizes, effort.growth, progress),
     "rules": lambda effort, progress: bench_growth.rules(effort.rules, effort.growth, progress),
+    "signatures": lambda effort, progress: bench_signatures.signatures(
+        effort.signatures, effort.growth, progress
+    ),
+    "peers": lambda effort, progress: bench_peers.peers(effort.peers, effort.growth, progress),
     "frames": lambda effort, progress: bench_veth.frames(effort.veth, progress),
     "tcp": lambda effort, progress: bench_veth.tcp(effort.veth, progress),
     "readers": readers,

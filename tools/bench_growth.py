@@ -61,6 +61,21 @@ def nanoseconds(found: Sequence[Figure]) -> dict[str, int]:
     return {name: value for name, value in asdict(found[0]).items() if name in wanted}
 
 
+def compared(
+    row: Row,
+    packets: int,
+    rounds: int,
+    tested: Callable[[], int],
+    base: Callable[[], int],
+) -> dict[str, int]:
+    """ns of a packet more in `tested` than in `base`; each feeds so many and gives ns of one."""
+    base()
+    tested()
+    taken = [(base(), tested()) for _ in range(rounds)]
+    without, with_ = zip(*taken, strict=True)
+    return nanoseconds(figures(row, with_, without, packets))
+
+
 @contextmanager
 def table(entries: int) -> Iterator[tuple[Path, Probe, int]]:
     """A probe with a table of its own: (its bpffs, a reader of it, its XDP program)."""
@@ -142,13 +157,13 @@ def _beside(program: int, ledger: Ledger, effort: Effort) -> list[Figure]:
             empty.append(feeder.base(NEW))
         after = ledger.read()
     born, wanted = after.born - before.born, NEW * len(tested)
-    evicted = _evictions(after.counters) - _evictions(before.counters)
+    evicted = evictions(after.counters) - evictions(before.counters)
     if born != wanted or evicted > 0.001 * wanted:
         raise ProbeError(f"of {wanted} new flows {born} were born, and {evicted} evicted others")
     return figures(row, tested, empty, NEW)
 
 
-def _evictions(counters: Any) -> int:
+def evictions(counters: Any) -> int:
     """Live flows that were pushed out."""
     return sum(counters[f"LOSS_EVICTED_{kind}"] for kind in ("NEW", "ESTABLISHED"))
 
@@ -290,13 +305,13 @@ def goal(effort: Effort, progress: Progress) -> dict[str, Any]:
     progress(f"{GOAL_ENTRIES} bare lines")
     with bare_table(row.route, GOAL_ENTRIES) as program, one_cpu():
         bare = _turns(program, row, effort, 1, by_chance=False)
-    checks = [_check("kernel memory, bytes", memory, GOAL_MEMORY)]
+    checks = [check("kernel memory, bytes", memory, GOAL_MEMORY)]
     for order, found in orders.items():
         net = found["established"]["net_ns"]
-        checks.append(_check(f"ns of a packet, flows {order}", net, GOAL_NS))
+        checks.append(check(f"ns of a packet, flows {order}", net, GOAL_NS))
     for order, found in orders.items():
         share = found["evictions"]
-        checks.append(_check(f"packets that evict, flows {order}", share, GOAL_EVICTIONS))
+        checks.append(check(f"packets that evict, flows {order}", share, GOAL_EVICTIONS))
     return {
         "capacity": GOAL_ENTRIES,
         "flows": GOAL_FLOWS,
@@ -314,7 +329,7 @@ def _goal(program: int, tables: Tables, row: Row, order: str, effort: Effort) ->
     return {
         **_places(tables),
         "established": found,
-        "evictions": _evictions(gains) / found["packets"],
+        "evictions": evictions(gains) / found["packets"],
         "evicted_established": gains["LOSS_EVICTED_ESTABLISHED"],
     }
 
@@ -349,5 +364,6 @@ def _counters(tables: Tables) -> dict[str, int]:
     return {name: packets for name, (packets, _) in tables.counters().items()}
 
 
-def _check(what: str, value: float, limit: float) -> dict[str, Any]:
+def check(what: str, value: float, limit: float) -> dict[str, Any]:
+    """Whether a goal is met."""
     return {"what": what, "value": value, "limit": limit, "met": value <= limit}
