@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import performance_knowledge
 from performance_readme import readme
 from performance_text import (
     DATA,
@@ -21,6 +22,7 @@ from performance_text import (
     NONE,
     README,
     Data,
+    goals,
     megabytes,
     nanoseconds,
     prose,
@@ -95,7 +97,7 @@ and {rate:,} packets a second of flows by chance come from another CPU. Memory t
 counts the mapped tables.
 """
 
-SCHEMA = """\
+SCHEMA = f"""\
 ## The data
 
 performance.json, schema 1: `version` of xdpprobe, `date`, `quick` (true: figures of no worth),
@@ -110,6 +112,7 @@ the end), `seconds` that each part took, and a part for each section above:
   `limit`, `met`).
 - `flows`, `rules`: one object a size; ns as in `rows`, `memory` in bytes, times with their unit in
   the name, `commands` in seconds.
+{performance_knowledge.SCHEMA}\
 - `frames`, `tcp`: `rows` with a rate's `median`, `min` and `max`, `cpus` that sent;
   `reader_missed`: share of the packets.
 - `readers`: `percent` of one CPU, `rss` and `pss` in 10^6 bytes.
@@ -178,23 +181,10 @@ def goal(found: Data) -> Iterator[str]:
     """Whether the goal is met."""
     evicted = sum(order["evicted_established"] for order in found["orders"].values())
     words = prose(GOAL, capacity=found["capacity"], flows=found["flows"], evicted=evicted)
-    yield f"\n## A million entries, three quarters full\n\n{words}\n"
-    rows = [
-        (check["what"], _value(check["value"]), _value(check["limit"]), _met(check))
-        for check in found["checks"]
-    ]
-    yield table(("what", "is", "shall be at most", ""), rows)
+    yield f"\n## A million entries, three quarters full\n\n{words}\n{goals(found['checks'])}"
     places = found["orders"]["in turn"]
     shares = {name: f"{100 * places[name]:.0f} %" for name in ("home", "first_set", "second_set")}
     yield "\n" + prose(BARE, bare=nanoseconds(found["bare"]), **shares)
-
-
-def _value(value: float) -> str:
-    return f"{100 * value:.3f} %" if value < 1 else f"{value:,.0f}"
-
-
-def _met(check: Data) -> str:
-    return "met" if check["met"] else "**missed**"
 
 
 def flows(found: Sequence[Data]) -> Iterator[str]:
@@ -323,6 +313,8 @@ SECTIONS: dict[str, Callable[[Any], Iterator[str]]] = {
     "goal": goal,
     "flows": flows,
     "rules": rules,
+    "signatures": performance_knowledge.signatures,
+    "peers": performance_knowledge.peers,
     "frames": frames,
     "tcp": tcp,
     "readers": readers,

@@ -32,6 +32,25 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def goals(checks: Iterable[Data]) -> str:
+    """A table that says of each goal whether it is met."""
+    rows = [
+        (
+            check["what"],
+            *(_value(check["what"], check[name]) for name in ("value", "limit")),
+            "met" if check["met"] else "**missed**",
+        )
+        for check in checks
+    ]
+    return table(("what", "is", "shall be at most", ""), rows)
+
+
+def _value(what: str, value: float) -> str:
+    if what.endswith(", s"):
+        return f"{value:.2f}"
+    return f"{100 * value:.3f} %" if value < 1 else f"{value:,.0f}"
+
+
 def nanoseconds(figure: Data | None) -> str:
     """`45 (43 to 52)`."""
     if figure is None:

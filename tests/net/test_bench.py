@@ -13,12 +13,14 @@ from types import ModuleType
 import pytest
 
 from tests.net.remains import remains
+from xdpprobe.bench.measure import Effort
 from xdpprobe.errors import ProbeError, StateError
 from xdpprobe.lab import run
 from xdpprobe.probe import Probe
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 FRAMES = 20_000
+EFFORT = Effort(0, 3, 1000, 2000)
 DEADLINE = 60.0
 
 
@@ -49,6 +51,37 @@ def test_frames_that_do_not_arrive_give_no_figure(veth: ModuleType) -> None:
         pair.receiver.ip("link set eth0 down\n")
         with pytest.raises(StateError, match=f"a: the receiver saw 0 of {FRAMES} frames"):
             veth.burst(pair, sorted(os.sched_getaffinity(0))[:1], FRAMES)
+
+
+@pytest.fixture
+def peers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    import bench_peers
+
+    return bench_peers
+
+
+def test_new_flows_are_measured_with_peers_and_without(
+    peers: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = list[str]()
+    found = peers.peers([1000], EFFORT, told.append)
+    assert [line for line in told if "once more" in line] == []
+    assert [(row["kind"], row["peers"]) for row in found["rows"]] == [
+        ("addresses", 1000),
+        ("prefixes", 1000),
+    ]
+    for row in found["rows"]:
+        assert row["one"]["packets"] == 3 * peers.NEW
+        assert row["import_s"] > 0
+        assert row["memory"] > 1000 * 64
+    assert len(found["checks"]) == 2
+
+    # Packets that go elsewhere than they are said to give no figure.
+    syn = peers.syn
+    monkeypatch.setattr(peers, "syn", lambda kind, count, known: syn(kind, count * 2, known))
+    with pytest.raises(ProbeError, match="'new flow to a peer': not all were named by METHOD_PEER"):
+        peers.peers([1000], EFFORT, told.append)
 
 
 def test_ctrl_c_leaves_nothing_and_writes_nothing(tmp_path: Path) -> None:
