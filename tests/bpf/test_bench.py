@@ -15,7 +15,7 @@ from tests.effort import examples
 from tests.unit.test_bench import ids
 from xdpprobe import catalogue as catalogues
 from xdpprobe.bench.feeder import HOOKS
-from xdpprobe.bench.frames import SYN, Route
+from xdpprobe.bench.frames import Route
 from xdpprobe.bench.ledger import Ledger, Tally
 from xdpprobe.bench.measure import Effort, measure, run
 from xdpprobe.bench.rows import Row, all_rows
@@ -102,6 +102,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("8th unmatched payload: given up", {"per_opening": 6}, "LOSS_BUDGET"),
     ("DNS answer, 2 addresses noted", {"opening": ()}, "INFO_UNASKED"),
     ("STUN request, by its pattern", {"protocol": "ntp"}, "their protocol"),
+    ("new flow (SYN) that DNS names", {"forgotten": False}, "flows born"),
+    ("new flow (SYN) that DNS names", {"method": ""}, "their method"),
     ("STUN request, by its pattern", {"protocol": "nothing-has-this"}, "their protocol"),
 ]
 
@@ -167,19 +169,3 @@ def test_the_process_may_run_where_it_ran_before() -> None:
         run(flows=16384, progress=interrupted)
     assert len(seen[0]) == 1
     assert os.sched_getaffinity(0) == before
-
-
-def test_a_noted_address_names_the_clients_next_flow(
-    hook: str, loaded: Loaded, ledger: Ledger
-) -> None:
-    row = row_named("DNS answer, 2 addresses noted")
-    take(hook, loaded, ledger, row)
-    ledger.clear()
-    server = row.frames[0].index(bytes((203, 0, 113)))  # of its first address
-    visit = bytearray(Route(40444).tcp(sequence=0, flags=SYN))
-    visit[30:34] = row.frames[0][server : server + 4]
-    loaded.test_run(loaded.prog_fd(HOOKS[hook]), bytes(visit))
-    hot = loaded.array("flow_hot")
-    (flow,) = hot[hot["tag"] != 0]
-    assert flow["app"] > 0
-    assert flow["app_method"] == loaded.abi.enums["method"]["METHOD_DNS"]

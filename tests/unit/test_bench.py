@@ -58,7 +58,8 @@ def test_frames_parse_and_fit(row: Row) -> None:
     assert len(row.frames) % row.per_flow == 0
     assert len({len(frame) for frame in row.opening}) <= 1
     assert len(row.name) <= 33  # what the table has room for
-    for frame in (*row.frames, *row.opening):
+    assert len({len(frame) for frame in row.answers}) <= 1
+    for frame in (*row.frames, *row.opening, *row.answers):
         packet = parse_inside(frame)
         if row.tracked:
             assert isinstance(packet, FlowPacket)

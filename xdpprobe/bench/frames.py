@@ -7,7 +7,7 @@ reads no checksum. Addresses are those set aside for documentation (RFC 5737, RF
 
 import ipaddress
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SYN, PSH, ACK = 2, 8, 16
 _IPV4, _IPV6, _VLAN, _SERVICE_VLAN, _ARP = 0x0800, 0x86DD, 0x8100, 0x88A8, 0x0806
@@ -26,7 +26,8 @@ class Route:
     """Between which ends frames go: from the client, or with `answering` from the server.
 
     vlan: 0, or the id in the outermost tag. inner_vlan: 0, or that of a second one behind it
-    (IEEE 802.1ad). vxlan: 0, or the network that the frames are of, inside of a tunnel.
+    (IEEE 802.1ad). vxlan: 0, or the network that the frames are of, inside of a tunnel. server: its
+    address, b"": the usual one.
     """
 
     server_port: int
@@ -35,6 +36,7 @@ class Route:
     inner_vlan: int = 0
     vxlan: int = 0
     answering: bool = False
+    server: bytes = b""
 
     @property
     def _network_at(self) -> int:
@@ -92,15 +94,18 @@ class Route:
         """A later fragment's frame, of a datagram whose first one was not seen."""
         return self._frame(payload, _UDP, offset=185)  # 1,480 bytes
 
+    def to(self, server: bytes) -> "Route":
+        """The same, to another server."""
+        return replace(self, server=server)
+
     def arp(self) -> bytes:
         """An ARP request's frame (RFC 826), all zeros behind its head."""
         return self._link(_ARP, struct.pack(">HHBBH", 1, _IPV4, 6, 4, 1) + bytes(20))
 
     def _frame(self, segment: bytes, protocol: int, offset: int = 0x4000) -> bytes:
         """offset: flags and fragment offset of IPv4; as it is, the flag "don't fragment"."""
-        ends = _CLIENTS[self.ipv6].packed + _SERVERS[self.ipv6].packed
-        if self.answering:
-            ends = _SERVERS[self.ipv6].packed + _CLIENTS[self.ipv6].packed
+        client, server = _CLIENTS[self.ipv6].packed, self.server or _SERVERS[self.ipv6].packed
+        ends = server + client if self.answering else client + server
         if self.ipv6:
             head = struct.pack(">IHBB", 6 << 28, len(segment), protocol, 64)
             return self._link(_IPV6, head + ends + segment)

@@ -103,7 +103,7 @@ class Ledger:
 
     def _events(self, row: Row, before: Tally, packets: int) -> str:
         after = self.read()
-        standing = row.flows or row.opening or not row.tracked
+        standing = row.flows or row.opened or not row.tracked
         born = 0 if standing else packets // row.per_flow
         exact = {
             "packets seen": (after.packets - before.packets, packets),

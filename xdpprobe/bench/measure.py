@@ -4,8 +4,8 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -121,7 +121,9 @@ def measure(hook: str, program: int, row: Row, ledger: Ledger, effort: Effort) -
     ledger.clear()
     tested: list[int] = []
     empty: list[int] = []
-    with _opener(hook, program, row) as opener, _feeder(hook, program, row) as feeder:
+    with ExitStack() as stack:
+        opener = _Opener(hook, program, row, stack)
+        feeder = stack.enter_context(Feeder(hook, program, row, row.frames, row.per_flow))
         packets = _warm_up(feeder, opener, row, ledger, effort)
         before = ledger.read()
         end = time.monotonic() + effort.seconds
@@ -136,46 +138,43 @@ def measure(hook: str, program: int, row: Row, ledger: Ledger, effort: Effort) -
     return figures(row, tested, empty, packets)
 
 
-def _feeder(hook: str, program: int, row: Row) -> Feeder:
-    return Feeder(hook, program, row, row.frames, row.per_flow)
+class _Opener:
+    """Sends what comes before a row's frames, flow by flow."""
+
+    def __init__(self, hook: str, program: int, row: Row, stack: ExitStack) -> None:
+        self._feeders = [
+            (stack.enter_context(Feeder(hook, program, part, part.frames, part.per_flow)), part)
+            for part in row.before()
+        ]
+
+    def open(self, flows: int) -> None:
+        """Of so many flows, those that are measured next."""
+        for feeder, part in self._feeders:
+            feeder.tested(flows * part.per_flow)
 
 
-def _opener(hook: str, program: int, row: Row) -> AbstractContextManager[Feeder | None]:
-    """What sends a row's opening, flow by flow: as many flows as the measured packets come to."""
-    if not row.opening:
-        return nullcontext()
-    opening = replace(row, route=row.opening_route)
-    return Feeder(hook, program, opening, row.opening, row.per_opening)
-
-
-def _make_room(
-    opener: Feeder | None, row: Row, ledger: Ledger, packets: int, before: Tally
-) -> Tally:
+def _make_room(opener: _Opener, row: Row, ledger: Ledger, packets: int, before: Tally) -> Tally:
     """Empties the table for a round of new flows, and opens them; `before`, moved on by that."""
     if row.table == FULL:
         return before
     ledger.clear()
-    if opener is None:
-        return before
     opened = ledger.read()
-    opener.tested(packets // row.per_flow * row.per_opening)
+    opener.open(packets // row.per_flow)
+    if row.forgotten:
+        ledger.clear()
     return before.plus(ledger.read(), opened)
 
 
-def _warm_up(
-    feeder: Feeder, opener: Feeder | None, row: Row, ledger: Ledger, effort: Effort
-) -> int:
+def _warm_up(feeder: Feeder, opener: _Opener, row: Row, ledger: Ledger, effort: Effort) -> int:
     """Brings the table into the row's state, and all code into the caches; packets of a round."""
     if row.flows:
-        if opener is not None:
-            opener.tested(row.flows * row.per_opening)
+        opener.open(row.flows)
         feeder.tested(row.flows * _OPENING_PACKETS)
         packets = max(effort.established // row.flows, 1) * row.flows
     else:
         turn = len(row.frames)
         packets = min(effort.new, int(ledger.capacity * _LOAD)) // turn * turn
-        if opener is not None:
-            opener.tested(packets // row.per_flow * row.per_opening)
+        opener.open(packets // row.per_flow)
         feeder.tested(_FILLS * ledger.capacity if row.table == FULL else packets)
     feeder.base(packets)
     return packets

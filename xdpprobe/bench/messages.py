@@ -87,9 +87,12 @@ def dns_answer(name: str) -> bytes:
     """The answer to `dns_query`, of 192 bytes: an alias, and that alias's two addresses."""
     asked, edge = 0xC00C, 0xC000 + 12 + len(name) + 6 + 12  # pointers: the question, the alias
     alias = _resource(asked, 5, b"\4edge" + asked.to_bytes(2, "big"))
-    low = Random(name).randbytes(2)
-    addresses = [_resource(edge, 1, bytes((203, 0, 113, octet))) for octet in low]  # RFC 5737
-    return _dns(name, 0x8180, (alias, *addresses), 192)
+    return _dns(name, 0x8180, (alias, *(_resource(edge, 1, each) for each in addresses(name))), 192)
+
+
+def addresses(name: str) -> list[bytes]:
+    """The two that `dns_answer` gives (of RFC 5737's)."""
+    return [bytes((203, 0, 113, octet)) for octet in Random(name).sample(range(1, 255), 2)]
 
 
 def _resource(owner: int, kind: int, data: bytes) -> bytes:

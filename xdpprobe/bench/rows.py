@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is measured: for each row the frames, the flows, and what the tables must say afterwards."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -27,7 +27,8 @@ class Row:
 
     flows: how many take turns; 0: every packet (or every `per_flow` of them) is a new flow.
     opening: frames of which each flow gets `per_opening`, in turn, before anything is measured;
-    they go by `route` as well, but from the client.
+    they go by `route` as well, but from the client. answers: the server's frames to them, one each.
+    forgotten: whether the flows of both are gone from the table when it is measured.
     gains: counter -> how much a packet adds to it; all other counters must stand still. protocol,
     method: what every flow must be decided as ("" and "": undecided); a protocol that enum protocol
     of bpf/abi.h does not have goes by its label. table: whether new flows
@@ -41,6 +42,8 @@ class Row:
     per_flow: int = 1
     opening: tuple[bytes, ...] = ()
     per_opening: int = 1
+    answers: tuple[bytes, ...] = ()
+    forgotten: bool = False
     gains: Mapping[str, float] = field(default_factory=dict)
     protocol: str = ""
     method: str = ""
@@ -48,9 +51,18 @@ class Row:
     tracked: bool = True
 
     @property
-    def opening_route(self) -> Route:
-        """The way that its opening goes."""
-        return replace(self.route, answering=False)
+    def opened(self) -> bool:
+        """Whether what is measured belongs to flows of its opening."""
+        return bool(self.opening) and not self.forgotten
+
+    def before(self) -> Iterator["Row"]:
+        """What is sent first, flow by flow."""
+        if self.opening:
+            route = replace(self.route, answering=False)
+            yield replace(self, route=route, frames=self.opening, per_flow=self.per_opening)
+        if self.answers:
+            route = replace(self.route, answering=True)
+            yield replace(self, route=route, frames=self.answers, per_flow=1)
 
     @property
     def title(self) -> str:
@@ -153,10 +165,12 @@ def _cheap() -> list[Row]:
 def _new() -> list[Row]:
     """First packets of flows, and payloads that are inspected."""
     web, http, dns, ssh, other = _WEB, Route(80), Route(53), Route(22), _OTHER
-    calls = Route(3478)
+    calls, resolver = Route(3478), replace(dns, answering=True)
     classic = tuple(web.tcp(messages.classic_hello(name)) for name in NAMES)
     modern = tuple(web.tcp(messages.modern_hello(name)) for name in NAMES)
     pieces = tuple(frame for name in NAMES for frame in _split(name))
+    queries = tuple(dns.udp(messages.dns_query(name)) for name in NAMES)
+    answers = tuple(resolver.udp(messages.dns_answer(name)) for name in NAMES)
     syn = (web.tcp(sequence=0, flags=SYN),)
     noise = Random(2).randbytes(200)
     return [
@@ -176,17 +190,8 @@ def _new() -> list[Row]:
         Row(
             "DNS query",
             dns,
-            tuple(dns.udp(messages.dns_query(name)) for name in NAMES),
+            queries,
             gains=_NAMED,
-            protocol="PROTOCOL_DNS",
-            method="METHOD_DNS",
-        ),
-        Row(
-            "DNS answer, 2 addresses noted",
-            replace(dns, answering=True),
-            tuple(replace(dns, answering=True).udp(messages.dns_answer(name)) for name in NAMES),
-            opening=tuple(dns.udp(messages.dns_query(name)) for name in NAMES),
-            gains=_INSPECTED | {"INFO_RESOLVED": 1.0},
             protocol="PROTOCOL_DNS",
             method="METHOD_DNS",
         ),
@@ -220,6 +225,25 @@ def _new() -> list[Row]:
             opening=(other.udp(noise),),
             per_opening=7,
             gains={"INFO_INSPECTED": 1, "LOSS_BUDGET": 1},
+        ),
+        # Last: once addresses are noted, each new flow of any row is looked up among them.
+        Row(
+            "DNS answer, 2 addresses noted",
+            resolver,
+            answers,
+            opening=queries,
+            gains=_INSPECTED | {"INFO_RESOLVED": 1.0},
+            protocol="PROTOCOL_DNS",
+            method="METHOD_DNS",
+        ),
+        Row(
+            "new flow (SYN) that DNS names",
+            web,
+            tuple(web.to(messages.addresses(name)[0]).tcp(sequence=0, flags=SYN) for name in NAMES),
+            opening=queries,
+            answers=answers,
+            forgotten=True,
+            method="METHOD_DNS",
         ),
     ]
 

@@ -22,7 +22,8 @@ FLOWS "none" are packets that belong to no flow. "headers alone" are segments wh
 claims more bytes than IP has, which shows when all headers were read. "new" are packets each of
 which is the first that is seen of its flow, or the first after what the row names; the table has
 room unless the row says otherwise. Hellos, requests and queries carry 16 well-known names in turn,
-which are matched against the signatures of the package.
+which are matched against the signatures of the package. Addresses that DNS gave for those names
+are noted in the last rows alone: with any noted, each new flow is looked up among them.
 
 What needs traffic (packets a second and TCP throughput through an attached probe, growth with the
 table, readers) is measured by `make bench` in the source tree, in network namespaces of its own;
