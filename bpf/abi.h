@@ -66,6 +66,9 @@ enum counter {
 	INFO_RESOLVED,		  /* DNS answers whose addresses were noted */
 	INFO_UNASKED,		  /* DNS answers to no query that was seen */
 	INFO_GSO,		  /* aggregates seen at tc (bytes: as wired) */
+	LOSS_QUIC_BUDGET, /* QUIC Initial not opened: too many a second */
+	LOSS_QUIC_SEALED, /* QUIC Initial that its keys do not open */
+	INFO_QUIC_OPENED, /* QUIC Initials opened */
 	COUNTER_MAX,
 };
 
@@ -110,6 +113,7 @@ enum stage {
 	STAGE_STREAM,	   /* put an unfinished hello together */
 	STAGE_NAME,	   /* match a server name, keep it, decide */
 	STAGE_MATCH,	   /* match the signatures' patterns, decide */
+	STAGE_QUIC,	   /* open a QUIC Initial, read its hello */
 	STAGE_MAX,
 };
 

@@ -42,8 +42,12 @@ __noinline int stream_open(struct scratch *s)
 			hello_release(h);
 		h = hello_claim(owner, s->work.now, (f->flags & both) == both);
 		if (h) {
-			h->synced = (f->flags & (__u32)FLOW_ISN_0 << d) != 0;
-			h->base = h->synced ? c->isn[d] + 1 : s->work.sequence;
+			/* A datagram says where its pieces belong. */
+			h->synced = s->work.l4 == IPPROTO_UDP ||
+				    f->flags & (__u32)FLOW_ISN_0 << d;
+			h->base = s->work.sequence;
+			if (s->work.l4 == IPPROTO_TCP && h->synced)
+				h->base = c->isn[d] + 1;
 			hello_unlock(h);
 			flow_mark(f, (__u32)(FLOW_PENDING_0 | FLOW_START_0)
 					     << d);
@@ -120,12 +124,15 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 	enum outcome result = OUTCOME_MORE;
 	struct hello_slot *h;
 	struct flow_hot *f;
+	struct piece all = {};
 	bool news = false;
 	__u16 answer = 0;
 	__u32 d;
 
 	if (!s)
 		return ctx_pass(hook);
+	all.length = s->work.length;
+	all.sequence = s->work.sequence;
 	d = s->work.direction & 1;
 	f = flow_at(s->work.index);
 	if (!f || f->tag != s->work.tag) {
@@ -139,7 +146,7 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 		spend(f, d);
 		return ctx_pass(hook);
 	}
-	if (hello_merge(h, s, &news))
+	if (hello_merge(h, s, &all, &news))
 		result = stream_again(s, h, &answer);
 	if (!news || result == OUTCOME_OTHER)
 		spend(f, d);

@@ -5,6 +5,7 @@
  */
 #include "assemble.h"
 #include "fragment.h"
+#include "initial.h"
 #include "inspect.h"
 #include "match.h"
 #include "tunnel.h"
@@ -213,6 +214,12 @@ int xdp_match(struct xdp_md *ctx)
 	return stage_match(ctx, HOOK_XDP);
 }
 
+SEC("xdp.frags")
+int xdp_quic(struct xdp_md *ctx)
+{
+	return stage_quic(ctx, HOOK_XDP);
+}
+
 SEC("tc")
 int tc_inspect(struct __sk_buff *ctx)
 {
@@ -235,6 +242,12 @@ SEC("tc")
 int tc_match(struct __sk_buff *ctx)
 {
 	return stage_match(ctx, HOOK_TC);
+}
+
+SEC("tc")
+int tc_quic(struct __sk_buff *ctx)
+{
+	return stage_quic(ctx, HOOK_TC);
 }
 
 /* Test-run only: the clocks that the loader calibrates and readers convert. */

@@ -33,9 +33,12 @@ const volatile __u32 weak_memory = 1;	 /* not x86: stores need a barrier */
 const volatile __u32 slot = 0;		 /* interface of this program */
 const volatile __u32 raw_ip = 0;	 /* no link header: tun, wg, ppp */
 const volatile __u32 inspect_budget = 8; /* payload packets a direction */
-const volatile __u32 privacy = 0;	 /* 0 names, 1 hashes, 2 cut */
-const volatile __u32 tunnels = 0;	 /* 1: flows are those inside of them */
-const volatile __u32 replaying = 0;	 /* see struct replay_value */
+const volatile __u32 quic_rate =
+	20000; /* QUIC Initials opened a second, a CPU */
+const volatile __u32 quic_burst = 2000; /* and at once */
+const volatile __u32 privacy = 0;	/* 0 names, 1 hashes, 2 cut */
+const volatile __u32 tunnels = 0;	/* 1: flows are those inside of them */
+const volatile __u32 replaying = 0;	/* see struct replay_value */
 const volatile __u32 fragments_apart = 0; /* later ones are in no flow */
 
 /* IP protocol numbers that are a protocol by themselves: ICMP, OSPF... */

@@ -22,14 +22,6 @@
 #define HTTP_METHOD_BYTES 8	 /* that tell whether it is a method */
 
 /* Four bytes as a big-endian number, to compare with a character constant. */
-#define FOUR(a, b, c, d) \
-	((__u32)(a) << 24 | (__u32)(b) << 16 | (__u32)(c) << 8 | (__u32)(d))
-
-static __always_inline __u32 be32_at(const struct bytes *m, __u32 i)
-{
-	return be16_at(m, i) << 16 | be16_at(m, i + 2);
-}
-
 /* RFC 9110, 9 and RFC 5789, WebDAV's (RFC 4918), and nothing else: RTSP and SIP
  * share some, so the version is checked as well. */
 static __always_inline bool http_method(const struct bytes *m)

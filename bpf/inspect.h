@@ -8,6 +8,7 @@
 
 #include "dns_answer.h"
 #include "name.h"
+#include "quic.h"
 #include "read.h"
 
 /* Copy the payload to scratch. False: could not, and that is counted. */
@@ -117,11 +118,36 @@ static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 	return false;
 }
 
+/* True: the next stage is in *next. */
+static __always_inline bool inspect_udp(struct scratch *s, struct flow_hot *f,
+					enum stage *next)
+{
+	enum outcome result;
+
+	result = dns_read(s, &s->payload, 0, s->work.length);
+	if (result == OUTCOME_OTHER &&
+	    quic_begins(&s->payload, s->work.length)) {
+		s->quic.next = s->quic.packets = s->quic.gain = 0;
+		*next = STAGE_QUIC; /* which knows whether this was worth it */
+		return true;
+	}
+	spend(f, s->work.direction);
+	/* An announcement, or a question about the root: the next message may
+	 * well ask for a name, and a stronger method than its own would keep
+	 * that name out. */
+	if (result == OUTCOME_NAMELESS)
+		protocol_only(s, s->work.protocol, METHOD_DNS, 0);
+	if (result == OUTCOME_OTHER && f->protocol_method != METHOD_DNS) {
+		*next = STAGE_MATCH;
+		return true;
+	}
+	return result == OUTCOME_NAME;
+}
+
 static __always_inline int stage_inspect(void *ctx, enum hook hook)
 {
 	struct scratch *s = scratch_get();
 	enum stage next = STAGE_NAME;
-	enum outcome result;
 	struct flow_hot *f;
 	bool go_on;
 
@@ -139,23 +165,10 @@ static __always_inline int stage_inspect(void *ctx, enum hook hook)
 	s->work.responder = (s->work.direction & 1) !=
 			    !!(f->flags & FLOW_INITIATOR_1);
 	s->work.after = 0;
-	if (s->work.l4 == IPPROTO_TCP) {
+	if (s->work.l4 == IPPROTO_TCP)
 		go_on = inspect_tcp(s, f, &next);
-	} else {
-		spend(f, s->work.direction);
-		result = dns_read(s, &s->payload, 0, s->work.length);
-		/* An announcement, or a question about the root: the next
-		 * message may well ask for a name, and a stronger method than
-		 * its own would keep that name out. */
-		if (result == OUTCOME_NAMELESS)
-			protocol_only(s, s->work.protocol, METHOD_DNS, 0);
-		go_on = result == OUTCOME_NAME;
-		if (result == OUTCOME_OTHER &&
-		    f->protocol_method != METHOD_DNS) {
-			next = STAGE_MATCH;
-			go_on = true;
-		}
-	}
+	else
+		go_on = inspect_udp(s, f, &next);
 	if (go_on) {
 		ctx_tail_call(ctx, hook, next);
 		count(LOSS_TAIL_CALL);

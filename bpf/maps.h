@@ -251,18 +251,31 @@ struct {
 	__array(values, struct reader_ring);
 } readers SEC(".maps");
 
+/* What opens a connection's Initials, and the connection id that it was derived from. */
+#define QUIC_ID_MAX 20 /* RFC 9000, 17.2 */
+struct quic_keys {
+	__u32 key[4];
+	__u32 nonce[3];
+	__u32 header[4]; /* header protection's */
+	__u8 id[QUIC_ID_MAX];
+	__u8 id_length;
+	__u8 salt; /* enum quic_salt; 0: there are no keys */
+	__u8 reserved[2];
+};
+
 /* An unfinished hello: stream bytes at their offset, a bit a byte that is
  * there. Held through `busy` by one CPU at a time. */
 struct hello_slot {
 	__u64 owner; /* flow tag and direction; 0: free */
 	__u32 busy;
-	__u32 born;	  /* jiffies */
-	__u32 base;	  /* TCP sequence number of offset 0 */
-	__u32 contiguous; /* bytes from offset 0 without a hole */
-	__u32 synced;	  /* base is known to be the stream's start */
-	__u32 answered;	  /* the flow's other end has spoken */
-	__u32 due;	  /* contiguous bytes before it is read again */
-	__u32 work;	  /* that it was, see HELLO_WORK_MAX */
+	__u32 born;	       /* jiffies */
+	__u32 base;	       /* TCP sequence number of offset 0 */
+	__u32 contiguous;      /* bytes from offset 0 without a hole */
+	__u32 synced;	       /* base is known to be the stream's start */
+	__u32 answered;	       /* the flow's other end has spoken */
+	__u32 due;	       /* contiguous bytes before it is read again */
+	__u32 work;	       /* that it was, see HELLO_WORK_MAX */
+	struct quic_keys keys; /* of a hello that comes in QUIC */
 	__u64 cover[STREAM_BLOCKS];
 	struct bytes data;
 };
@@ -276,6 +289,19 @@ struct {
 	__type(key, __u32);
 	__type(value, struct hello_slot);
 } hello_slots SEC(".maps");
+
+/* What a CPU may still spend on opening QUIC Initials, see quic_budget.h. */
+struct quic_bucket {
+	__u32 left;   /* Initials */
+	__u32 filled; /* jiffies */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct quic_bucket);
+} quic_budget SEC(".maps");
 
 /* Ports of the datagrams whose first fragment was seen. Full: the oldest goes;
  * its later fragments count as REASON_FRAGMENT. 0.5 MB. */
@@ -502,6 +528,54 @@ struct peer_state {
 	struct peer_prefix prefix;
 };
 
+struct sha256_state {
+	__u32 hash[8];
+	__u32 block[16]; /* host byte order */
+	__u32 schedule[64];
+};
+
+struct aes_state {
+	__u32 key[4];
+	__u32 block[4];
+	__u32 round_key[44];
+};
+
+/* A CRYPTO frame: where its data stands in the payload, and where in the stream. */
+struct quic_piece {
+	__u32 at;
+	__u32 length;
+	__u32 offset;
+};
+
+#define QUIC_PIECES 64 /* CRYPTO frames of one packet */
+
+/* The QUIC packet in hand, one of the datagram's. */
+struct quic_state {
+	__u32 next;   /* where the packet behind it begins */
+	__u32 id_at;  /* of the connection id it is sent to */
+	__u32 number; /* where its packet number begins */
+	__u32 clear;  /* where what was encrypted begins, and ends */
+	__u32 clear_end;
+	__u32 packets; /* of this datagram so far */
+	__u32 at;      /* of the next frame */
+	__u32 fields;  /* numbers of an ACK frame that are still to be passed */
+	__u32 pieces;
+	__u32 first; /* the piece at the stream's start, + 1; 0: none */
+	__s32 result;
+	__u8 salt; /* enum quic_salt of its version */
+	__u8 kind; /* enum quic_kind */
+	__u8 id_length;
+	__u8 gain; /* the datagram brought what was missing */
+	struct quic_piece piece[QUIC_PIECES];
+	struct quic_keys keys;
+	struct sha256_state sha;
+	__u32 inner[8]; /* HMAC's two states behind the key in hand */
+	__u32 outer[8];
+	__u32 nonce[3];
+	__u32 head; /* the packet's first byte */
+	struct aes_state aes;
+};
+
 struct scratch {
 	struct packet packet;
 	struct packet inside; /* of a tunnel that is one flow */
@@ -516,6 +590,7 @@ struct scratch {
 	struct hello_state hello;
 	struct match_state match;
 	struct peer_state peer;
+	struct quic_state quic;
 	struct name_key key;
 	__u32 reserved;
 	__u8 name[NAME_MAX_LEN + 1];

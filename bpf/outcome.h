@@ -25,6 +25,9 @@ struct found {
 	__u32 records;	 /* that were joined: the work it was */
 };
 
+#define FOUR(a, b, c, d) \
+	((__u32)(a) << 24 | (__u32)(b) << 16 | (__u32)(c) << 8 | (__u32)(d))
+
 static __always_inline __u32 byte_at(const struct bytes *m, __u32 i)
 {
 	if (i >= STREAM_MAX)
@@ -43,6 +46,11 @@ static __always_inline __u32 be16_at(const struct bytes *m, __u32 i)
 static __always_inline __u32 be24_at(const struct bytes *m, __u32 i)
 {
 	return byte_at(m, i) << 16 | be16_at(m, i + 1);
+}
+
+static __always_inline __u32 be32_at(const struct bytes *m, __u32 i)
+{
+	return be16_at(m, i) << 16 | be16_at(m, i + 2);
 }
 
 /* Eight bytes as they lie in memory. */

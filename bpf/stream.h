@@ -161,6 +161,7 @@ static __always_inline struct hello_slot *hello_claim(__u64 owner, __u32 now,
 	best->born = now;
 	best->contiguous = 0;
 	best->due = best->work = 0;
+	best->keys.salt = 0;
 	bpf_loop(STREAM_BLOCKS / CLEAR_STEP, hello_clear, &best, 0);
 	return best;
 }
@@ -275,32 +276,40 @@ static long shift_block(__u32 i, struct shift *s)
 	return 0;
 }
 
-/* Put the packet's payload where it belongs. True: the run from 0 grew; *news:
- * bytes that were missing came. */
+/* Bytes of the payload, and where they belong. */
+struct piece {
+	__u32 at; /* in the payload */
+	__u32 length;
+	__u32 sequence; /* of the first, as the slot's base is counted */
+};
+
+/* Put a piece where it belongs. True: the run from 0 grew; *news: bytes that were
+ * missing came. */
 static __always_inline bool hello_merge(struct hello_slot *h, struct scratch *s,
-					bool *news)
+					const struct piece *p, bool *news)
 {
-	struct merge m = { .to = h, .from = s };
-	__s32 offset = s->work.sequence - h->base;
-	__u32 stop, before = h->contiguous;
+	struct merge m = { .to = h, .from = s, .skip = p->at };
+	__s32 offset = p->sequence - h->base;
+	__u32 stop, length = p->length, before = h->contiguous;
 
 	if (offset < 0 && !h->synced && -offset < STREAM_MAX) {
 		struct shift by = { .h = h, .by = -offset };
 
 		bpf_loop(STREAM_BLOCKS, shift_block, &by, 0);
-		h->base = s->work.sequence;
+		h->base = p->sequence;
 		h->contiguous = before = 0;
 		h->due = 0;
 		h->work += WORK_REBASE;
 		offset = 0;
 	}
 	if (offset < 0) {
-		m.skip = -offset;
-		if (m.skip >= s->work.length)
+		if ((__u32)-offset >= length)
 			return false;
+		m.skip -= offset;
+		length += offset;
 		offset = 0;
 	}
-	stop = offset + s->work.length - m.skip;
+	stop = offset + length;
 	if (stop > STREAM_MAX) {
 		count(LOSS_HELLO_LONG);
 		stop = STREAM_MAX;
