@@ -75,22 +75,32 @@ static __always_inline enum quic_salt quic_salt_of(__u32 version)
 	return QUIC_NO_SALT;
 }
 
-/* The number at *at, which is moved behind it. */
-static __always_inline __u32 quic_number(const struct bytes *m, __u32 *at)
-{
-	__u32 size = 1 << (byte_at(m, *at) >> 6), high = 0, value;
+#define QUIC_SIZE_BITS 4
 
-	if (size == 8)
-		high = be32_at(m, *at) & 0x3fffffff;
-	if (size < 4)
-		value = size == 1 ? byte_at(m, *at) & 0x3f :
-				    be16_at(m, *at) & 0x3fff;
-	else
-		value = be32_at(m, *at + (size & 8) / 2);
-	if (size == 4)
-		value &= 0x3fffffff;
-	*at += size;
-	return high || value > QUIC_NUMBER_MAX ? QUIC_NUMBER_MAX : value;
+/* The number at `at`, times 2^QUIC_SIZE_BITS, and how many bytes it takes. Global:
+ * verified once. */
+__noinline __u64 quic_number_at(struct bytes *m, __u32 at)
+{
+	__u64 value, size;
+
+	if (!m)
+		return 0;
+	size = 1 << (byte_at(m, at) >> 6);
+	value = (__u64)be32_at(m, at) << 32 | be32_at(m, at + 4);
+	/* Its bytes are the first ones, without the highest two bits. */
+	value = value << 2 >> (66 - 8 * size);
+	if (value > QUIC_NUMBER_MAX)
+		value = QUIC_NUMBER_MAX;
+	return value << QUIC_SIZE_BITS | size;
+}
+
+/* The number at *at, which is moved behind it. */
+static __always_inline __u32 quic_number(struct bytes *m, __u32 *at)
+{
+	__u64 found = quic_number_at(m, *at);
+
+	*at += found & ((1 << QUIC_SIZE_BITS) - 1);
+	return found >> QUIC_SIZE_BITS;
 }
 
 static __always_inline bool quic_begins(const struct bytes *m, __u32 end)
@@ -103,7 +113,7 @@ static __always_inline bool quic_begins(const struct bytes *m, __u32 end)
  * holds together. Global: verified once. */
 __noinline int quic_header(struct scratch *s)
 {
-	const struct bytes *m;
+	struct bytes *m;
 	struct quic_state *q;
 	__u32 at, end, length, kind;
 

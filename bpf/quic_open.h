@@ -93,8 +93,8 @@ static long quic_decrypt(__u32 i, struct scratch **sp)
 }
 
 /* Note a CRYPTO frame (RFC 9000, 19.6) whose numbers begin at `at`; behind its end. */
-static __always_inline __u32 quic_crypto(struct quic_state *q,
-					 const struct bytes *m, __u32 at)
+static __always_inline __u32 quic_crypto(struct quic_state *q, struct bytes *m,
+					 __u32 at)
 {
 	__u32 offset = quic_number(m, &at), length = quic_number(m, &at);
 	__u32 n = q->pieces, there = q->clear_end - at;
@@ -117,9 +117,8 @@ static __always_inline __u32 quic_crypto(struct quic_state *q,
 
 /* RFC 9000, 19.3: largest, delay, ranges, first range, then two numbers a range, and
  * three more with ECN. */
-static __always_inline __u32 quic_ack(struct quic_state *q,
-				      const struct bytes *m, __u32 at,
-				      __u32 type)
+static __always_inline __u32 quic_ack(struct quic_state *q, struct bytes *m,
+				      __u32 at, __u32 type)
 {
 	quic_number(m, &at);
 	quic_number(m, &at);
@@ -130,7 +129,7 @@ static __always_inline __u32 quic_ack(struct quic_state *q,
 }
 
 /* RFC 9000, 19.19: error, frame type, length of the reason, reason. */
-static __always_inline __u32 quic_close(const struct bytes *m, __u32 at)
+static __always_inline __u32 quic_close(struct bytes *m, __u32 at)
 {
 	__u32 length;
 
@@ -141,8 +140,8 @@ static __always_inline __u32 quic_close(const struct bytes *m, __u32 at)
 }
 
 /* Behind the frame at `at`; 0: no frame of an Initial (RFC 9000, 12.4). */
-static __always_inline __u32 quic_frame(struct quic_state *q,
-					const struct bytes *m, __u32 at)
+static __always_inline __u32 quic_frame(struct quic_state *q, struct bytes *m,
+					__u32 at)
 {
 	__u32 rest = q->clear_end - at, type;
 	__u64 word = word_at(m, at);
