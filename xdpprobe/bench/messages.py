@@ -10,6 +10,7 @@ import struct
 from collections.abc import Sequence
 from random import Random
 
+RECORD_HEADER = 5  # bytes before a hello, which QUIC does without
 CLASSIC_HELLO = 517  # bytes: what browsers padded a hello to (RFC 7685), with the record's header
 MODERN_HELLO = 1800  # bytes: a browser's with X25519MLKEM768
 REQUEST = 400  # bytes

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from xdpprobe.bench import messages
+from xdpprobe.bench import messages, quic
 from xdpprobe.bench.frames import ACK, SYN, Route
 
 # So that the look-up of a name does not always take the same way. All are in the signatures.
@@ -17,7 +17,7 @@ NAMES = (
 )
 _SEGMENT = 1448  # payload bytes of a full TCP segment with timestamps
 _UNKNOWN = 40444  # a port of no protocol
-_WEB, _OTHER = Route(443), Route(_UNKNOWN)
+_WEB, _QUIC, _OTHER = Route(443), Route(443), Route(_UNKNOWN)
 FULL, ROOM = "full", "room"
 
 
@@ -77,6 +77,7 @@ class Row:
 
 _INSPECTED = {"INFO_INSPECTED": 1.0}
 _NAMED = {"INFO_INSPECTED": 1.0, "INFO_NAMED": 1.0}
+_OPENED = {"INFO_INSPECTED": 1.0, "INFO_QUIC_OPENED": 1.0, "INFO_NAMED": 1.0}
 _JOINED = {
     "INFO_INSPECTED": 1.0,
     "INFO_HELLO_PIECES": 1.0,
@@ -128,6 +129,42 @@ def _hello(
     )
 
 
+def _initials(name: str, version: int) -> Row:
+    """Each a whole hello of 512 bytes, the rest padding: as clients without post-quantum key
+    shares send it."""
+    hellos = [(n, messages.classic_hello(n)[messages.RECORD_HEADER :]) for n in NAMES]
+    frames = tuple(_QUIC.udp(quic.initial(n, hello, version=version)) for n, hello in hellos)
+    return _quic_row(name, frames, _OPENED)
+
+
+def _halves(name: str) -> tuple[bytes, bytes]:
+    """A browser's hello in two datagrams, the second one to an id that the server chose."""
+    hello, half = messages.modern_hello(name)[messages.RECORD_HEADER :], 1000
+    later = quic.initial(name, hello[half:], half, to=b"chosen")
+    return _QUIC.udp(quic.initial(name, hello[:half])), _QUIC.udp(later)
+
+
+def _quic_row(
+    name: str,
+    frames: tuple[bytes, ...],
+    gains: Mapping[str, float],
+    opening: tuple[bytes, ...] = (),
+    flows: int = 0,
+    per_flow: int = 1,
+) -> Row:
+    return Row(
+        name,
+        _QUIC,
+        frames,
+        flows=flows,
+        per_flow=per_flow,
+        opening=opening,
+        gains=gains,
+        protocol="PROTOCOL_QUIC",
+        method="METHOD_QUIC_SNI",
+    )
+
+
 def _cheap() -> list[Row]:
     """What is read and belongs to no flow; then packets of flows that stand."""
     web, other = _WEB, _OTHER
@@ -159,6 +196,18 @@ def _cheap() -> list[Row]:
             protocol="PROTOCOL_TLS",
             method="METHOD_SNI",
         ),
+        _quic_row(
+            "QUIC 1-RTT packet of a named flow",
+            (_QUIC.udp(quic.short_packet()),),
+            {},
+            tuple(
+                _QUIC.udp(
+                    quic.initial(name, messages.classic_hello(name)[messages.RECORD_HEADER :])
+                )
+                for name in NAMES
+            ),
+            flows=1000,
+        ),
     ]
 
 
@@ -179,6 +228,14 @@ def _new() -> list[Row]:
         _hello("TLS hello, 517 B", classic),
         _hello("TLS hello, 1.8 kB", modern),
         _hello("TLS hello in 2 segments", pieces, per_flow=2, gains=_JOINED),
+        _initials("QUIC Initial, version 1", quic.V1),
+        _initials("QUIC Initial, version 2", quic.V2),
+        _quic_row(
+            "QUIC hello in 2 datagrams",
+            tuple(frame for name in NAMES for frame in _halves(name)),
+            {**_JOINED, "INFO_QUIC_OPENED": 1.0},
+            per_flow=2,
+        ),
         Row(
             "HTTP request",
             http,
