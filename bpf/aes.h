@@ -68,22 +68,37 @@ const struct aes_tables {
 		   { AES_BOX(AES_ROW_2) },
 		   { AES_BOX(AES_ROW_3) } } };
 
+/* Row `row` of the table at an index that is already times 4. Opaque, or clang 14
+ * makes a pointer to each row and keeps them all on the stack. */
+static __always_inline __u32 aes_at(const struct aes_tables *t, __u32 row,
+				    __u32 index)
+{
+	const __u8 *p = (const __u8 *)t + index;
+
+	opaque(p);
+	return *(const __u32 *)(p + row * sizeof(t->row[0]));
+}
+
+/* Byte `n` of a word, times 4. */
+#define AES_INDEX(word, n) \
+	(((n) ? (word) >> (8 * (n)-2) : (word) << 2) & 0xff << 2)
+
 /* A word of the next state from a byte of each of four. */
 static __always_inline __u32 aes_column(const struct aes_tables *t, __u32 a,
 					__u32 b, __u32 c, __u32 d)
 {
-	return t->row[0][a & 0xff] ^ t->row[1][b >> 8 & 0xff] ^
-	       t->row[2][c >> 16 & 0xff] ^ t->row[3][d >> 24];
+	return aes_at(t, 0, AES_INDEX(a, 0)) ^ aes_at(t, 1, AES_INDEX(b, 1)) ^
+	       aes_at(t, 2, AES_INDEX(c, 2)) ^ aes_at(t, 3, AES_INDEX(d, 3));
 }
 
-/* The same without mixing: each table has the bare byte somewhere. */
+/* The same without mixing: each row has the bare byte somewhere. */
 static __always_inline __u32 aes_last(const struct aes_tables *t, __u32 a,
 				      __u32 b, __u32 c, __u32 d)
 {
-	return (t->row[2][a & 0xff] & 0xff) ^
-	       (t->row[3][b >> 8 & 0xff] & 0xff00) ^
-	       (t->row[0][c >> 16 & 0xff] & 0xff0000) ^
-	       (t->row[1][d >> 24] & 0xff000000);
+	return (aes_at(t, 2, AES_INDEX(a, 0)) & 0xff) ^
+	       (aes_at(t, 3, AES_INDEX(b, 1)) & 0xff00) ^
+	       (aes_at(t, 0, AES_INDEX(c, 2)) & 0xff0000) ^
+	       (aes_at(t, 1, AES_INDEX(d, 3)) & 0xff000000);
 }
 
 /* FIPS 197, 5.2: the round keys of `key`. Global: verified once. */
@@ -111,32 +126,104 @@ __noinline int aes_expand(struct aes_state *aes)
 	return 1;
 }
 
-/* Encrypt aes.block. */
-static __always_inline void aes_encrypt(struct aes_state *aes)
+struct aes_words {
+	__u32 a, b, c, d;
+};
+
+/* One round (FIPS 197, 5.1), by the round key at `k`. */
+static __always_inline struct aes_words
+aes_round(const struct aes_tables *t, const __u32 *k, struct aes_words w)
+{
+	return (struct aes_words){
+		.a = aes_column(t, w.a, w.b, w.c, w.d) ^ k[0],
+		.b = aes_column(t, w.b, w.c, w.d, w.a) ^ k[1],
+		.c = aes_column(t, w.c, w.d, w.a, w.b) ^ k[2],
+		.d = aes_column(t, w.d, w.a, w.b, w.c) ^ k[3],
+	};
+}
+
+/* The rounds from `first` on, to aes.block. */
+static __always_inline void aes_rounds(struct aes_state *aes, int first,
+				       struct aes_words w)
 {
 	const struct aes_tables *t = &aes_tables;
 	const __u32 *k = aes->round_key;
-	__u32 a = aes->block[0] ^ k[0], b = aes->block[1] ^ k[1];
-	__u32 c = aes->block[2] ^ k[2], d = aes->block[3] ^ k[3];
 
 	opaque(t);
 #pragma clang loop unroll(full)
-	for (int i = 1; i < AES_ROUNDS; i++) {
-		__u32 e = aes_column(t, a, b, c, d) ^ k[4 * i];
-		__u32 f = aes_column(t, b, c, d, a) ^ k[4 * i + 1];
-		__u32 g = aes_column(t, c, d, a, b) ^ k[4 * i + 2];
-		__u32 h = aes_column(t, d, a, b, c) ^ k[4 * i + 3];
-
-		a = e;
-		b = f;
-		c = g;
-		d = h;
-	}
+	for (int i = first; i < AES_ROUNDS; i++)
+		w = aes_round(t, &k[4 * i], w);
 	k += 4 * AES_ROUNDS;
-	aes->block[0] = aes_last(t, a, b, c, d) ^ k[0];
-	aes->block[1] = aes_last(t, b, c, d, a) ^ k[1];
-	aes->block[2] = aes_last(t, c, d, a, b) ^ k[2];
-	aes->block[3] = aes_last(t, d, a, b, c) ^ k[3];
+	aes->block[0] = aes_last(t, w.a, w.b, w.c, w.d) ^ k[0];
+	aes->block[1] = aes_last(t, w.b, w.c, w.d, w.a) ^ k[1];
+	aes->block[2] = aes_last(t, w.c, w.d, w.a, w.b) ^ k[2];
+	aes->block[3] = aes_last(t, w.d, w.a, w.b, w.c) ^ k[3];
+}
+
+/* aes.block behind the first round key. */
+static __always_inline struct aes_words aes_begin(const struct aes_state *aes)
+{
+	const __u32 *b = aes->block, *k = aes->round_key;
+
+	return (struct aes_words){ b[0] ^ k[0], b[1] ^ k[1], b[2] ^ k[2],
+				   b[3] ^ k[3] };
+}
+
+/* Encrypt aes.block. */
+static __always_inline void aes_encrypt(struct aes_state *aes)
+{
+	aes_rounds(aes, 1, aes_begin(aes));
+}
+
+#define AES_COUNTERS 256 /* blocks that differ in one byte */
+
+/*
+ * What blocks have in common that differ in their last byte alone, counted there: it
+ * goes into one word of the first round, and through that into each of the second
+ * by one byte. aes.block is the first of them, whose last byte is 0.
+ */
+static __always_inline void aes_count_from(struct aes_state *aes)
+{
+	const struct aes_tables *t = &aes_tables;
+	const __u32 *k = aes->round_key;
+	struct aes_words w = aes_begin(aes);
+
+	opaque(t);
+	aes->last = w.d >> 24;
+	w.d &= 0xffffff;
+	w = aes_round(t, &k[4], w);
+	aes->first_round = w.a ^ aes_at(t, 3, 0);
+	aes->second_round[0] = aes_at(t, 1, AES_INDEX(w.b, 1)) ^
+			       aes_at(t, 2, AES_INDEX(w.c, 2)) ^
+			       aes_at(t, 3, AES_INDEX(w.d, 3)) ^ k[8];
+	aes->second_round[1] = aes_at(t, 0, AES_INDEX(w.b, 0)) ^
+			       aes_at(t, 1, AES_INDEX(w.c, 1)) ^
+			       aes_at(t, 2, AES_INDEX(w.d, 2)) ^ k[9];
+	aes->second_round[2] = aes_at(t, 0, AES_INDEX(w.c, 0)) ^
+			       aes_at(t, 1, AES_INDEX(w.d, 1)) ^
+			       aes_at(t, 3, AES_INDEX(w.b, 3)) ^ k[10];
+	aes->second_round[3] = aes_at(t, 0, AES_INDEX(w.d, 0)) ^
+			       aes_at(t, 2, AES_INDEX(w.b, 2)) ^
+			       aes_at(t, 3, AES_INDEX(w.c, 3)) ^ k[11];
+}
+
+/* Encrypt the one of them that has this last byte. */
+static __always_inline void aes_encrypt_counted(struct aes_state *aes,
+						__u32 counter)
+{
+	const struct aes_tables *t = &aes_tables;
+	__u32 a;
+
+	opaque(t);
+	a = aes->first_round ^
+	    aes_at(t, 3, ((counter ^ aes->last) & 0xff) << 2);
+	aes_rounds(aes, 3,
+		   (struct aes_words){
+			   aes->second_round[0] ^ aes_at(t, 0, AES_INDEX(a, 0)),
+			   aes->second_round[1] ^ aes_at(t, 3, AES_INDEX(a, 3)),
+			   aes->second_round[2] ^ aes_at(t, 2, AES_INDEX(a, 2)),
+			   aes->second_round[3] ^ aes_at(t, 1, AES_INDEX(a, 1)),
+		   });
 }
 
 #endif /* XDPPROBE_AES_H */

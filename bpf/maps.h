@@ -538,6 +538,9 @@ struct aes_state {
 	__u32 key[4];
 	__u32 block[4];
 	__u32 round_key[44];
+	__u32 first_round; /* what all blocks of a packet share */
+	__u32 second_round[4];
+	__u32 last; /* byte of the first round key */
 };
 
 /* A CRYPTO frame: where its data stands in the payload, and where in the stream. */
@@ -571,7 +574,6 @@ struct quic_state {
 	struct sha256_state sha;
 	__u32 inner[8]; /* HMAC's two states behind the key in hand */
 	__u32 outer[8];
-	__u32 nonce[3];
 	__u32 head; /* the packet's first byte */
 	struct aes_state aes;
 };

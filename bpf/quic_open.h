@@ -24,6 +24,9 @@
 #define QUIC_CRYPTO 0x06
 #define QUIC_CLOSE 0x1c
 
+_Static_assert(QUIC_CLEAR_MAX / AES_BLOCK + 2 < AES_COUNTERS, "one byte "
+							      "counts");
+
 /* Find the packet number's length, and make the cipher's nonce of it. False: the
  * keys are another packet's. Global: verified once. */
 __noinline int quic_unprotect(struct scratch *s)
@@ -55,9 +58,11 @@ __noinline int quic_unprotect(struct scratch *s)
 		q->clear_end = q->clear + QUIC_CLEAR_MAX;
 	__builtin_memcpy(q->aes.key, q->keys.key, sizeof(q->aes.key));
 	aes_expand(&q->aes);
-	q->nonce[0] = q->keys.nonce[0];
-	q->nonce[1] = q->keys.nonce[1];
-	q->nonce[2] = q->keys.nonce[2] ^ bpf_htonl(number);
+	q->aes.block[0] = q->keys.nonce[0];
+	q->aes.block[1] = q->keys.nonce[1];
+	q->aes.block[2] = q->keys.nonce[2] ^ bpf_htonl(number);
+	q->aes.block[3] = 0;
+	aes_count_from(&q->aes);
 	return 1;
 }
 
@@ -74,11 +79,7 @@ static long quic_decrypt(__u32 i, struct scratch **sp)
 	for (int k = 0; k < QUIC_CIPHER_STEP; k++) {
 		if (at >= q->clear_end)
 			return 1;
-		q->aes.block[0] = q->nonce[0];
-		q->aes.block[1] = q->nonce[1];
-		q->aes.block[2] = q->nonce[2];
-		q->aes.block[3] = bpf_htonl(counter + k);
-		aes_encrypt(&q->aes);
+		aes_encrypt_counted(&q->aes, counter + k);
 		opaque(at);
 		if (at > STREAM_MAX - AES_BLOCK)
 			return 1;
