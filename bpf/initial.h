@@ -100,7 +100,10 @@ __noinline int quic_whole(struct scratch *s)
 		return OUTCOME_MORE;
 	if (bpf_probe_read_kernel(to, length, &s->payload.b[from]))
 		return OUTCOME_MORE;
-	result = hello_parse((struct bytes *)to, 0, length, &at);
+	if (s->quic.salt == QUIC_Q050)
+		result = chlo_parse((struct bytes *)to, 0, length, &at);
+	else
+		result = hello_parse((struct bytes *)to, 0, length, &at);
 	if (result == OUTCOME_NAME && !name_take(s, to, &at))
 		return OUTCOME_NAMELESS;
 	return result;
@@ -240,6 +243,20 @@ quic_packet(void *ctx, enum hook hook, struct scratch *s, struct flow_hot *f)
 	return quic_hello(s, f);
 }
 
+/* What Google's earlier versions say in clear; other packets are no such ones. */
+static __always_inline enum outcome quic_clear(struct scratch *s)
+{
+	struct found at = {};
+	enum outcome result;
+
+	if (s->work.responder)
+		return OUTCOME_OTHER;
+	result = google_read(&s->payload, s->work.length, &at);
+	if (result == OUTCOME_NAME && !name_take(s, &s->payload, &at))
+		return OUTCOME_NAMELESS;
+	return result;
+}
+
 /* Nothing, or nothing more, in the datagram. */
 static __always_inline void quic_end(struct scratch *s, struct flow_hot *f,
 				     bool final)
@@ -254,6 +271,7 @@ static __always_inline int stage_quic(void *ctx, enum hook hook)
 	struct scratch *s = scratch_get();
 	enum outcome result;
 	struct flow_hot *f;
+	bool known;
 
 	if (!s)
 		return ctx_pass(hook);
@@ -263,17 +281,8 @@ static __always_inline int stage_quic(void *ctx, enum hook hook)
 		count(LOSS_STALE_FLOW);
 		return ctx_pass(hook);
 	}
-	if (!quic_header(s)) {
-		if (s->quic.packets) {
-			quic_end(s, f, false);
-			return ctx_pass(hook);
-		}
-		spend(f, s->work.direction);
-		ctx_tail_call(ctx, hook, STAGE_MATCH);
-		count(LOSS_TAIL_CALL);
-		return ctx_pass(hook);
-	}
-	result = quic_packet(ctx, hook, s, f);
+	known = quic_header(s);
+	result = known ? quic_packet(ctx, hook, s, f) : quic_clear(s);
 	if (result == OUTCOME_NAME) {
 		s->work.protocol = PROTOCOL_QUIC;
 		s->work.method = METHOD_QUIC_SNI;
@@ -283,10 +292,17 @@ static __always_inline int stage_quic(void *ctx, enum hook hook)
 	}
 	if (result == OUTCOME_MALFORMED)
 		count(LOSS_HELLO_MALFORMED);
-	if (result == OUTCOME_MORE && s->quic.next < s->work.length &&
+	if (known && result == OUTCOME_MORE && s->quic.next < s->work.length &&
 	    ++s->quic.packets < QUIC_PACKETS_MAX) {
 		ctx_tail_call(ctx, hook, STAGE_QUIC);
 		count(LOSS_TAIL_CALL);
+	}
+	/* Behind the last packet there may be padding. */
+	if (!known && result == OUTCOME_OTHER && !s->quic.packets) {
+		spend(f, s->work.direction);
+		ctx_tail_call(ctx, hook, STAGE_MATCH);
+		count(LOSS_TAIL_CALL);
+		return ctx_pass(hook);
 	}
 	quic_end(s, f, result == OUTCOME_NAMELESS);
 	return ctx_pass(hook);

@@ -17,6 +17,7 @@
 
 #include "counters.h"
 #include "outcome.h"
+#include "quic_google.h"
 
 #define QUIC_HEADER_MIN 7
 #define QUIC_SAMPLE_AT 4 /* behind the number's begin (RFC 9001, 5.4.2) */
@@ -46,6 +47,12 @@ enum quic_kind { QUIC_INITIAL = 0, QUIC_ZERO_RTT, QUIC_HANDSHAKE, QUIC_RETRY };
 static __always_inline bool quic_second(__u32 salt)
 {
 	return salt == QUIC_V2 || salt == QUIC_V2_DRAFT;
+}
+
+/* Versions of Google's that have its own frames, but for the hello's protection. */
+static __always_inline bool quic_google(__u32 salt)
+{
+	return salt >= QUIC_Q050;
 }
 
 static __always_inline enum quic_salt quic_salt_of(__u32 version)
@@ -105,8 +112,11 @@ static __always_inline __u32 quic_number(struct bytes *m, __u32 *at)
 
 static __always_inline bool quic_begins(const struct bytes *m, __u32 end)
 {
-	return end >= QUIC_HEADER_MIN && (byte_at(m, 0) & 0xc0) == 0xc0 &&
-	       quic_salt_of(be32_at(m, 1));
+	if (end < QUIC_HEADER_MIN)
+		return false;
+	if ((byte_at(m, 0) & 0xc0) == 0xc0 && quic_salt_of(be32_at(m, 1)))
+		return true;
+	return end > CHLO_HEADER + GOOGLE_HASH && google_frames(m);
 }
 
 /* Read the header of the packet at quic.next. False: there is none, or none that

@@ -23,6 +23,9 @@
 #define QUIC_ACK_ECN 0x03
 #define QUIC_CRYPTO 0x06
 #define QUIC_CLOSE 0x1c
+#define GOOGLE_PING 0x07
+#define GOOGLE_CRYPTO 0x08
+#define GOOGLE_OTHER 0xff
 
 _Static_assert(QUIC_CLEAR_MAX / AES_BLOCK + 2 < AES_COUNTERS, "one byte "
 							      "counts");
@@ -158,6 +161,10 @@ static __always_inline __u32 quic_frame(struct quic_state *q, struct bytes *m,
 
 		return at + (zeros < rest ? zeros : rest);
 	}
+	if (quic_google(q->salt))
+		type = type == GOOGLE_CRYPTO ? QUIC_CRYPTO :
+		       type == GOOGLE_PING   ? QUIC_PING :
+					       GOOGLE_OTHER;
 	switch (type) {
 	case QUIC_PING:
 		return at + 1;

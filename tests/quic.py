@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 V1, V2, V2_DRAFT = 1, 0x6B3343CF, 0x709A50C4
+Q050, T050, T051 = (int.from_bytes(name, "big") for name in (b"Q050", b"T050", b"T051"))
+CRYPTO, GOOGLES_CRYPTO = 6, 8
 INITIAL, ZERO_RTT, HANDSHAKE, RETRY = 0, 1, 2, 3
 LEAST_DATAGRAM = 1200  # RFC 9000, 14.1
 
@@ -33,10 +35,12 @@ _SALTS = {
     0xFACEB001: "7fbcdb0e7c66bbe9193a96cd21519ebd7a02644a",
     0xFACEB002: _DRAFT_23,
     0xFACEB00E: _DRAFT_23,
-    int.from_bytes(b"T050", "big"): "7ff579e5acd072915580304c43a2367c60488310",
-    int.from_bytes(b"T051", "big"): "7a4edef4e7ccee5fa4506c19124fc8ccda6e033d",
+    Q050: "504574efd066fe2f9d945cfcdbd3a7f0d3b56b45",
+    T050: "7ff579e5acd072915580304c43a2367c60488310",
+    T051: "7a4edef4e7ccee5fa4506c19124fc8ccda6e033d",
 }
 VERSIONS = tuple(_SALTS)
+GOOGLES = (Q050, T050, T051)
 
 
 class Keys(NamedTuple):
@@ -60,8 +64,8 @@ def number(value: int, width: int = 0) -> bytes:
     return (value | bits << (8 << bits) - 2).to_bytes(1 << bits, "big")
 
 
-def crypto(piece: Piece, width: int = 0) -> bytes:
-    return b"\x06" + number(piece.offset, width) + number(len(piece.data), width) + piece.data
+def crypto(piece: Piece, width: int = 0, *, kind: int = CRYPTO) -> bytes:
+    return bytes([kind]) + number(piece.offset, width) + number(len(piece.data), width) + piece.data
 
 
 def ack(largest: int = 3, ranges: Sequence[tuple[int, int]] = (), *, ecn: bool = False) -> bytes:
@@ -135,6 +139,27 @@ def retry(to: bytes, source: bytes, token: bytes, *, version: int = V1) -> bytes
     kind = 0 if version in (V2, V2_DRAFT) else RETRY
     head = bytes([0xC0 | kind << 4]) + struct.pack(">I", version)
     return head + bytes([len(to)]) + to + bytes([len(source)]) + source + token + bytes(16)
+
+
+def google_hello(name: bytes | None, *, others: int = 3, size: int = 1024) -> bytes:
+    """Google's CHLO: tags and where their values end, then the values."""
+    values = [(b"PAD\0", bytes(size)), (b"VER\0", b"Q043"), (b"CCS\0", bytes(16))][:others]
+    values[1:1] = [(b"SNI\0", name)] if name is not None else []
+    head, end = b"CHLO" + struct.pack("<HH", len(values), 0), 0
+    for tag, value in values:
+        end += len(value)
+        head += tag + struct.pack("<I", end)
+    return head + b"".join(value for _, value in values)
+
+
+def google_packet(hello: bytes, version: bytes, *, width: int = 1) -> bytes:
+    """A client's first packet of Q024 to Q049: a stream frame with this hello."""
+    frame = b"\xa0\x01" + struct.pack(">H", len(hello)) + hello
+    if version >= b"Q044":
+        head = bytes([0xC0 | width - 1]) + version + b"\x50" + bytes(8)
+    else:
+        head = bytes([0x0D | {1: 0, 2: 0x10, 4: 0x20, 6: 0x30}[width]]) + bytes(8) + version
+    return head + bytes(width - 1) + b"\x01" + bytes(12) + frame
 
 
 @dataclass

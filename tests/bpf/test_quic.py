@@ -87,7 +87,28 @@ def test_a_servers_initial_is_quic_and_not_opened(plane: Plane) -> None:
 
 @pytest.mark.parametrize("version", quic.VERSIONS, ids=hex)
 def test_every_version(plane: Plane, version: int) -> None:
-    assert named(plane, one(version=version)) == NAME
+    hello = quic.google_hello(NAME.encode()) if version == quic.Q050 else HELLO
+    kind = quic.GOOGLES_CRYPTO if version in quic.GOOGLES else quic.CRYPTO
+    frames = quic.crypto(Piece(0, hello), kind=kind)
+    assert named(plane, one(frames, version=version)) == NAME
+    assert named(plane, one(b"\x30" + frames, version=version)) is None
+
+
+def test_what_google_did_not_encrypt(plane: Plane) -> None:
+    hello = quic.google_hello(NAME.encode())
+    for version in (b"Q025", b"Q039", b"Q043", b"Q044", b"Q046"):
+        for width in (1, 2, 4) if version >= b"Q044" else (1, 2, 4, 6):
+            packet = quic.google_packet(hello, version, width=width)
+            assert named(plane, packet) == NAME, (version, width)
+    for version in (b"Q043", b"Q046"):
+        assert named(plane, quic.google_packet(quic.google_hello(None), version)) is None
+        packet = quic.google_packet(quic.google_hello(NAME.encode(), size=9), version)
+        for stop in range(len(packet)):
+            talk = plane.new_talk()
+            plane.send(talk.udp(packet[:stop]))
+            found = flow(plane, talk).name
+            behind = len(packet) - stop > 20  # values that follow the name
+            assert found in ((None,) if behind else (None, NAME)), (version, stop)
 
 
 def test_ids_tokens_and_numbers_of_every_length(plane: Plane) -> None:
