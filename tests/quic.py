@@ -103,7 +103,7 @@ def initial(
 ) -> bytes:
     """A protected Initial with these frames, padded until it has `least` bytes.
 
-    `to`: the id it is sent to, where that is not `client_id` any more. `width`: bytes of its number.
+    `to`: the id it is sent to, where that is not `client_id` any more. `width`: of its number.
     """
     to = client_id if to is None else to
     kind = 1 if version in (V2, V2_DRAFT) else 0

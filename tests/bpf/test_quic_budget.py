@@ -58,9 +58,11 @@ def test_a_flood_of_initials(frugal: Loaded, hook: str) -> None:
     assert opened <= 1.1 * (RATE * took + 2 * BURST)
     assert opened >= BURST
     talk = plane.new_talk()
-    plane.send(*talk.handshake(), *talk.segments(hellos.records(hellos.simple_hello(NAME.encode()))))
+    other = hellos.records(hellos.simple_hello(NAME.encode()))
+    plane.send(*talk.handshake(), *talk.segments(other))
     found = plane.flow(talk)
-    assert found is not None and found.name == NAME
+    assert found is not None
+    assert found.name == NAME
 
 
 @pytest.mark.parametrize("hook", HOOKS)

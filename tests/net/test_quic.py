@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real QUIC clients and servers: versions 1 and 2, with Retry, hellos in one datagram and in two."""
+"""Real QUIC clients and servers: versions 1 and 2, Retry, hellos in one datagram and in two."""
 
 import json
 import subprocess
@@ -23,10 +23,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """A certificate for nobody in particular, and its key."""
     place = tmp_path_factory.mktemp("quic")
     key, made = place / "key.pem", place / "certificate.pem"
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    files = ("-keyout", key, "-out", made)
     subprocess.run(
-        ["openssl", "req", "-x509", *curve, "-nodes", "-keyout", key, "-out", made]
-        + ["-subj", "/CN=test", "-days", "2"],
+        ["openssl", "req", "-x509", *curve, *files, "-subj", "/CN=test", "-days", "2"],
         check=True,
         capture_output=True,
     )
