@@ -33,29 +33,33 @@ static __always_inline __u32 le32_at(const struct bytes *m, __u32 at)
 	return __builtin_bswap32(be32_at(m, at));
 }
 
-/* 'Q', '0' and two digits. */
-static __always_inline bool google_version(__u32 version, __u32 low, __u32 high)
+/* The number of version "Q0" and two digits; 0: another. */
+static __always_inline __u32 google_version(__u32 version)
 {
-	__u32 number = (version >> 8 & 0xf) * 10 + (version & 0xf);
-
-	return (version & 0xfffff0f0) == FOUR('Q', '0', '0', '0') &&
-	       number >= low && number <= high;
+	if ((version & 0xfffff0f0) != FOUR('Q', '0', '0', '0'))
+		return 0;
+	return (version >> 8 & 0xf) * 10 + (version & 0xf);
 }
 
 /* Where the frames of a client's packet begin; 0: it is none. */
 static __always_inline __u32 google_frames(const struct bytes *m)
 {
-	__u32 flags = byte_at(m, 0), at;
+	__u32 flags = byte_at(m, 0), size = flags >> 4 & 3, number;
 
 	/* Version and id of eight bytes are there. */
-	if ((flags & 0xc9) == 0x09 && google_version(be32_at(m, 9), 24, 43)) {
-		at = flags >> 4 & 3;
-		return 13 + (at == 3 ? 6 : at == 2 ? 4 : at + 1) + GOOGLE_HASH;
+	if ((flags & 0xc9) == 0x09) {
+		number = google_version(be32_at(m, 9));
+		if (number < 24 || number > 43)
+			return 0;
+		size = size == 3 ? 6 : size == 2 ? 4 : size + 1;
+		/* Flags of its own stood there up to Q033. */
+		return 13 + size + GOOGLE_HASH + (number < 34);
 	}
-	if ((flags & 0xc0) == 0xc0 && google_version(be32_at(m, 1), 44, 49) &&
-	    byte_at(m, 5) == 0x50)
-		return 14 + (flags & 3) + 1 + GOOGLE_HASH;
-	return 0;
+	number = google_version(be32_at(m, 1));
+	if ((flags & 0xc0) != 0xc0 || number < 44 || number > 49 ||
+	    byte_at(m, 5) != 0x50)
+		return 0;
+	return 14 + (flags & 3) + 1 + GOOGLE_HASH;
 }
 
 /* The server's name in a hello at `at`, of which the bytes before `end` are there.

@@ -159,7 +159,8 @@ def google_packet(hello: bytes, version: bytes, *, width: int = 1) -> bytes:
         head = bytes([0xC0 | width - 1]) + version + b"\x50" + bytes(8)
     else:
         head = bytes([0x0D | {1: 0, 2: 0x10, 4: 0x20, 6: 0x30}[width]]) + bytes(8) + version
-    return head + bytes(width - 1) + b"\x01" + bytes(12) + frame
+    flags = b"\0" if version < b"Q034" else b""
+    return head + bytes(width - 1) + b"\x01" + bytes(12) + flags + frame
 
 
 @dataclass
