@@ -17,7 +17,7 @@ from xdpprobe import catalogue as catalogues
 from xdpprobe.bench.feeder import HOOKS
 from xdpprobe.bench.frames import Route
 from xdpprobe.bench.ledger import Ledger, Tally
-from xdpprobe.bench.measure import Effort, measure, run
+from xdpprobe.bench.measure import UNLIMITED, Effort, measure, run
 from xdpprobe.bench.rows import Row, all_rows
 from xdpprobe.errors import ProbeError, UsageError
 from xdpprobe.loader import Loaded, load_object
@@ -35,7 +35,7 @@ def hook(request: pytest.FixtureRequest) -> str:
 @contextmanager
 def instance(hook: str, tunnels: bool) -> Iterator[Loaded]:
     known = catalogues.load()
-    programs, constants = [HOOKS[hook]], {"tunnels": int(tunnels)}
+    programs, constants = [HOOKS[hook]], {"tunnels": int(tunnels), **UNLIMITED}
     with load_object(constants, flows=16384, programs=programs, l4=known.l4, hz=250) as made:
         made.tables().load(known)
         yield made

@@ -28,13 +28,9 @@ _CAPACITY_MIN = 16384  # below, sets that are full by chance would push out flow
 _ROUNDS_MIN = 3
 # Flows that no packet comes for stay what they are while a large table is filled: ticks, below
 # half of 32 bits, as ages are compared signed.
-# What opening an Initial costs, not what the probe lets it cost.
-_CONSTANTS = {
-    "idle_new": 0x3FFFFFFF,
-    "idle_established": 0x3FFFFFFF,
-    "quic_rate": 0x3FFFFFFF,
-    "quic_burst": 0x3FFFFFFF,
-}
+# What opening a QUIC Initial costs, not how many the probe opens.
+UNLIMITED = {"quic_rate": 0x3FFFFFFF, "quic_burst": 0x3FFFFFFF}
+_CONSTANTS = {"idle_new": 0x3FFFFFFF, "idle_established": 0x3FFFFFFF, **UNLIMITED}
 
 
 @dataclass(frozen=True)
