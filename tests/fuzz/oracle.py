@@ -7,7 +7,7 @@ has to be, the answer is less exact: see `Expected`.
 
 from dataclasses import dataclass, field
 
-from tests.reference import client_hello, dns, http, ssh
+from tests.reference import client_hello, dns, http, quic, ssh
 from tests.reference.packet import TCP, UDP, FlowPacket, parse_frame
 from tests.reference.stream import Stream
 
@@ -53,6 +53,7 @@ class FlowOracle:
         self._budget = budget
         self._final = False
         self._sides: dict[tuple[bytes, int], _Direction] = {}
+        self._ids: set[bytes] = set()
 
     def feed(self, frame: bytes) -> None:
         """The next frame; what is no packet of a flow changes nothing."""
@@ -97,6 +98,7 @@ class FlowOracle:
             side.done = True
             return
         ports = [DNS_PORTS[port] for port in (packet.sport, packet.dport) if port in DNS_PORTS]
+        self._initials(packet.payload, side)
         if not ports:
             return
         try:
@@ -108,6 +110,20 @@ class FlowOracle:
             self._decide(message.name, protocol)
         elif message and packet.payload[dns.HEADER]:  # a name with bytes that no host name has
             self._decide(None, None)
+
+    def _initials(self, payload: bytes, side: _Direction) -> None:
+        """QUIC: a name, if there is one, must stand in what the client's Initials hold."""
+        if payload[:1] < b"\x08":
+            return
+        if len(payload) > 6:
+            self._ids.add(payload[6 : 6 + min(payload[5], 20)])
+        if payload[0] & 0x80 or payload[0] & 9 == 9:
+            self.expected.lenient = True
+        for clear in quic.initials(payload, self._ids):
+            side.sent += clear
+            side.stream.syn(-1)
+            for offset, data in quic.pieces(clear):
+                side.stream.add(offset, data)
 
     def _segment(self, packet: FlowPacket, side: _Direction) -> None:
         prefix = side.stream.prefix()

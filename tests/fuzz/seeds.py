@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests import hellos, messages
+from tests import hellos, messages, quic
 from tests import packets as p
 from tests.framecases import NO_FLOW, WITH_FLOW
 from tests.fuzz.layout import Layout, layout_of
 from tests.packets import Conversation, Endpoint
+from tests.quic import Piece
 from xdpprobe.bench.messages import classic_hello, dns_query, http_request, modern_hello
 from xdpprobe.capture import Capture
 from xdpprobe.errors import DataError
@@ -85,6 +86,25 @@ def conversations(name: str) -> Iterator[Group]:
             yield [seed(talk.udp(query)), seed(talk.udp(answer, from_client=False))]
             yield [seed(talk.udp(dns_query(name)))]
     yield from resolved()
+    yield from initials(name.encode())
+
+
+def initials(name: bytes) -> Iterator[Group]:
+    """QUIC: a hello in one datagram and in two, a Retry, and what Google did not encrypt."""
+    hello, long = hellos.simple_hello(name), hellos.browser_hello(name)
+    halves = (Piece(1000, long[1000:]), Piece(0, long[:1000]))
+    again = quic.retry(b"", b"chosen", b"token")
+    for talk, version in zip(talks(443), (quic.V1, quic.V2, 0xFF00001D), strict=True):
+        first, other = quic.Client(b"client", version), quic.Client(b"chosen", version)
+        yield [seed(talk.udp(first.datagram(Piece(0, hello))))]
+        split = [first.datagram(half) for half in halves]
+        yield [seed(talk.udp(datagram)) for datagram in split]
+        back = talk.udp(again, from_client=False)
+        ways = [talk.udp(split[0]), back, *(talk.udp(other.datagram(half)) for half in halves)]
+        yield [seed(frame) for frame in ways]
+    for version in (b"Q033", b"Q043", b"Q046"):
+        packet = quic.google_packet(quic.google_hello(name), version)
+        yield [seed(Conversation().udp(packet))]
 
 
 def resolved() -> Iterator[Group]:
