@@ -68,8 +68,9 @@ static __always_inline bool quic_unseal(void *ctx, enum hook hook,
 	if (quic_recall(s, f)) {
 		if (quic_open(s))
 			return true;
-		/* What was decrypted with the wrong keys is there no more. */
-		if (!payload_load(ctx, hook, s))
+		/* What was decrypted with the wrong keys is there no more;
+		 * and to try twice costs twice. */
+		if (!payload_load(ctx, hook, s) || !quic_afford(s->work.now))
 			return false;
 	}
 	quic_own(s);
@@ -196,6 +197,8 @@ static __always_inline enum outcome quic_hello(struct scratch *s,
 	__u32 pending = (__u32)FLOW_PENDING_0 << (s->work.direction & 1);
 	enum outcome result = OUTCOME_MORE;
 
+	s->work.protocol = PROTOCOL_QUIC;
+	s->work.method = METHOD_QUIC_SNI;
 	s->work.sequence = 0; /* where a hello's slot begins */
 	if (!s->quic.pieces)
 		return OUTCOME_MORE;
