@@ -69,6 +69,7 @@ enum counter {
 	LOSS_QUIC_BUDGET, /* QUIC Initial not opened: too many a second */
 	LOSS_QUIC_SEALED, /* QUIC Initial that its keys do not open */
 	INFO_QUIC_OPENED, /* QUIC Initials opened */
+	INFO_QUIC_MOVED,  /* QUIC flows known by an earlier one's id */
 	COUNTER_MAX,
 };
 

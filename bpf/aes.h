@@ -81,7 +81,7 @@ static __always_inline __u32 aes_at(const struct aes_tables *t, __u32 row,
 
 /* Byte `n` of a word, times 4. */
 #define AES_INDEX(word, n) \
-	(((n) ? (word) >> (8 * (n)-2) : (word) << 2) & 0xff << 2)
+	(((n) ? (word) >> ((n) ? 8 * (n)-2 : 0) : (word) << 2) & 0xff << 2)
 
 /* A word of the next state from a byte of each of four. */
 static __always_inline __u32 aes_column(const struct aes_tables *t, __u32 a,

@@ -227,12 +227,9 @@ static __always_inline void quic_retry(const struct scratch *s,
 static __always_inline enum outcome
 quic_packet(void *ctx, enum hook hook, struct scratch *s, struct flow_hot *f)
 {
-	if (s->work.responder) {
-		if (s->quic.kind == QUIC_RETRY)
-			quic_retry(s, f);
-		return OUTCOME_MORE;
-	}
-	if (s->quic.kind != QUIC_INITIAL)
+	if (s->work.responder && s->quic.kind == QUIC_RETRY)
+		quic_retry(s, f);
+	if (s->work.responder || s->quic.kind != QUIC_INITIAL)
 		return OUTCOME_MORE;
 	if (!quic_afford(s->work.now)) {
 		s->quic.gain = 1; /* the flow has not had its chance */
@@ -269,6 +266,17 @@ static __always_inline void quic_end(struct scratch *s, struct flow_hot *f,
 	protocol_only(s, PROTOCOL_QUIC, METHOD_PATTERN, final);
 }
 
+/* A flow that has its name goes on to be looked at until its server has answered, and
+ * so chosen the id that the connection goes by. */
+static __always_inline void quic_named(struct scratch *s, struct flow_hot *f)
+{
+	spend(f, s->work.direction);
+	if (!s->work.responder || !quic_header(s) || s->quic.kind == QUIC_RETRY)
+		return;
+	moved_learn(s, f);
+	flow_mark(f, FLOW_FINAL);
+}
+
 static __always_inline int stage_quic(void *ctx, enum hook hook)
 {
 	struct scratch *s = scratch_get();
@@ -282,6 +290,10 @@ static __always_inline int stage_quic(void *ctx, enum hook hook)
 	f = flow_at(s->work.index);
 	if (!f || f->tag != s->work.tag) {
 		count(LOSS_STALE_FLOW);
+		return ctx_pass(hook);
+	}
+	if (f->protocol_method >= METHOD_QUIC_SNI) {
+		quic_named(s, f);
 		return ctx_pass(hook);
 	}
 	known = quic_header(s);

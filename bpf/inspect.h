@@ -7,8 +7,8 @@
 #define XDPPROBE_INSPECT_H
 
 #include "dns_answer.h"
+#include "moved.h"
 #include "name.h"
-#include "quic.h"
 #include "read.h"
 
 /* Copy the payload to scratch. False: could not, and that is counted. */
@@ -132,6 +132,8 @@ static __always_inline bool inspect_udp(struct scratch *s, struct flow_hot *f,
 		return true;
 	}
 	spend(f, s->work.direction);
+	if (result == OUTCOME_OTHER && moved_ask(s))
+		return false;
 	/* An announcement, or a question about the root: the next message may
 	 * well ask for a name, and a stronger method than its own would keep
 	 * that name out. */

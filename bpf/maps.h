@@ -303,6 +303,31 @@ struct {
 	__type(value, struct quic_bucket);
 } quic_budget SEC(".maps");
 
+/* What QUIC connections are called, by the server and the id that it chose, see
+ * moved.h. Written by a server's first answer, read at the first packet of a flow that
+ * may be one's. Full: about the one that was written or read longest ago goes, and is
+ * not known by another port any more. 1.6 MB. */
+struct moved_key {
+	__u64 id; /* the first bytes */
+	__u8 address[16];
+	__u8 port[2];
+	__u16 vlan;
+	__u32 tunnel_id;
+};
+
+struct moved_value {
+	__u64 name; /* name_entry.hash */
+	__u16 app;
+	__u16 reserved[3];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct moved_key);
+	__type(value, struct moved_value);
+} moved SEC(".maps");
+
 /* Ports of the datagrams whose first fragment was seen. Full: the oldest goes;
  * its later fragments count as REASON_FRAGMENT. 0.5 MB. */
 struct fragment_key {
@@ -593,6 +618,10 @@ struct scratch {
 	struct match_state match;
 	struct peer_state peer;
 	struct quic_state quic;
+	struct {
+		struct moved_key key;
+		struct moved_value value;
+	} moved;
 	struct name_key key;
 	__u32 reserved;
 	__u8 name[NAME_MAX_LEN + 1];

@@ -380,8 +380,8 @@ static __always_inline bool name_decide(struct scratch *s)
 	v->protocol = w->protocol;
 	v->protocol_method = v->app_method = w->method;
 	v->confidence = 100;
-	/* A query's answer is still to come. */
-	v->final = w->protocol != PROTOCOL_DNS;
+	/* A query's answer is still to come, and the id that a QUIC server chooses. */
+	v->final = w->protocol != PROTOCOL_DNS && w->protocol != PROTOCOL_QUIC;
 	v->app = 0;
 	v->name = 0;
 	if (length <= 0) {

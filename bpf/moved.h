@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * QUIC connections whose client's address or port changes, as behind a NAT that forgot it:
+ * the client goes on sending to the id that its server chose (RFC 9000, 5.1), and a new
+ * flow that begins with that id is the old connection.
+ *
+ * Short header (RFC 9000, 17.3.1), where the id's length is known to its maker alone:
+ *  0           1
+ *  +-----------+-------------------
+ *  | 0 1 . ... | id, number, payload
+ *  +-----------+-------------------
+ */
+#ifndef XDPPROBE_MOVED_H
+#define XDPPROBE_MOVED_H
+
+#include "quic.h"
+#include "verdict.h"
+
+#define MOVED_ID \
+	8 /* bytes of an id that are compared; shorter ones are not kept */
+#define MOVED_MIN \
+	21 /* RFC 9000, 10.3: the least that passes for a short header */
+
+/* The flow's server, and the id whose first bytes these are. */
+static __always_inline void
+moved_key(struct scratch *s, const struct flow_cold *c, __u32 server, __u64 id)
+{
+	struct moved_key *key = &s->moved.key;
+
+	__builtin_memcpy(key->address, c->address[server & 1],
+			 sizeof(key->address));
+	__builtin_memcpy(key->port, c->port[server & 1], sizeof(key->port));
+	key->vlan = c->vlan;
+	key->tunnel_id = c->tunnel_id;
+	key->id = id;
+}
+
+/* Note the id in the server's long header, which was just read, for the flow's name. */
+static __always_inline void moved_learn(struct scratch *s,
+					const struct flow_hot *f)
+{
+	__u32 at = s->quic.id_at + s->quic.id_length;
+	const struct flow_cold *c = cold_at(s->work.index);
+
+	if (!c || byte_at(&s->payload, at) < MOVED_ID)
+		return;
+	moved_key(s, c, s->work.direction, word_at(&s->payload, at + 1));
+	s->moved.value.name = c->name;
+	s->moved.value.app = f->app;
+	bpf_map_update_elem(&moved, &s->moved.key, &s->moved.value, BPF_ANY);
+}
+
+/* The text of a name that is kept, to scratch.name. */
+static __always_inline bool moved_name(struct scratch *s, __u64 hash)
+{
+	__u32 key = (__u32)hash & name_mask;
+	struct name_set *set = bpf_map_lookup_elem(&names, &key);
+
+	if (!set || !hash)
+		return false;
+	for (__u32 i = 0; i < NAME_WAYS; i++) {
+		if (set->way[i].hash != hash)
+			continue;
+		__builtin_memcpy(s->name, set->way[i].text, sizeof(s->name));
+		return true;
+	}
+	return false;
+}
+
+/* Is a flow's first packet one of a connection that had another flow? Then it has the
+ * name of that. Global: verified once. */
+__noinline int moved_ask(struct scratch *s)
+{
+	const struct flow_cold *c;
+	struct moved_value *found;
+
+	if (!s)
+		return 0;
+	c = cold_at(s->work.index);
+	if (!c || s->work.responder || s->work.packet != 1 ||
+	    s->work.length < MOVED_MIN ||
+	    (byte_at(&s->payload, 0) & 0xc0) != 0x40)
+		return 0;
+	moved_key(s, c, ~s->work.direction, word_at(&s->payload, 1));
+	found = bpf_map_lookup_elem(&moved, &s->moved.key);
+	if (!found)
+		return 0;
+	s->verdict = (struct verdict){
+		.protocol = PROTOCOL_QUIC,
+		.app = found->app,
+		.protocol_method = METHOD_QUIC_SNI,
+		.app_method = METHOD_QUIC_SNI,
+		.confidence = 100,
+		.final = 1,
+		.name = moved_name(s, found->name) ? found->name : 0,
+	};
+	count(INFO_QUIC_MOVED);
+	verdict_give();
+	return 1;
+}
+
+#endif /* XDPPROBE_MOVED_H */
