@@ -8,7 +8,7 @@ import argparse
 import asyncio
 import ssl
 
-from aioquic.asyncio import connect, serve
+from aioquic.asyncio import QuicConnectionProtocol, connect, serve
 from aioquic.quic.configuration import QuicConfiguration
 
 PORT = 4433
@@ -42,6 +42,16 @@ async def server(args: argparse.Namespace) -> None:
 async def client(args: argparse.Namespace) -> None:
     async with connect(args.address, PORT, configuration=configuration(args)) as connection:
         await connection.ping()
+        if args.move:
+            await move(connection)
+            await connection.ping()
+
+
+async def move(connection: QuicConnectionProtocol) -> None:
+    """Goes on by another port, as a client behind a NAT does that forgot it: without knowing."""
+    connection._transport.close()
+    loop = asyncio.get_running_loop()
+    await loop.create_datagram_endpoint(lambda: connection, local_addr=("::", 0))
 
 
 def parse() -> argparse.Namespace:
@@ -54,6 +64,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--key")
     parser.add_argument("--retry", action="store_true")
     parser.add_argument("--long", action="store_true")
+    parser.add_argument("--move", action="store_true")
     return parser.parse_args()
 
 

@@ -61,3 +61,16 @@ def test_real_clients(
     for flow in found:
         assert (flow["protocol"], flow["host"], flow["method"]) == ("quic", NAME, "quic-sni")
         assert flow["app"] == "wikipedia"
+
+
+def test_a_client_that_goes_on_by_another_port(
+    veth: Veth, cli: Cli, certificate: tuple[str, str]
+) -> None:
+    cli.attach(veth.left)
+    with server(veth, certificate):
+        veth.left.namespace.run(*ENDS, "client", veth.right.v4, "--name", NAME, "--move")
+    found = json.loads(cli("flows", "--filter", f"dport:{PORT}", "--json").stdout)["flows"]
+    assert len({flow["sport"] for flow in found}) == len(found) == 2
+    for flow in found:
+        assert (flow["protocol"], flow["host"], flow["method"]) == ("quic", NAME, "quic-sni")
+    assert cli.status()["counters"]["info_quic_moved"]["packets"] == 1
