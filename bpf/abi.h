@@ -114,7 +114,8 @@ enum stage {
 	STAGE_STREAM,	   /* put an unfinished hello together */
 	STAGE_NAME,	   /* match a server name, keep it, decide */
 	STAGE_MATCH,	   /* match the signatures' patterns, decide */
-	STAGE_QUIC,	   /* open a QUIC Initial, read its hello */
+	STAGE_QUIC,	   /* open a QUIC Initial */
+	STAGE_CRYPTO,	   /* read the hello in it, or put it together */
 	STAGE_MAX,
 };
 

@@ -220,6 +220,12 @@ int xdp_quic(struct xdp_md *ctx)
 	return stage_quic(ctx, HOOK_XDP);
 }
 
+SEC("xdp.frags")
+int xdp_crypto(struct xdp_md *ctx)
+{
+	return stage_crypto(ctx, HOOK_XDP);
+}
+
 SEC("tc")
 int tc_inspect(struct __sk_buff *ctx)
 {
@@ -248,6 +254,12 @@ SEC("tc")
 int tc_quic(struct __sk_buff *ctx)
 {
 	return stage_quic(ctx, HOOK_TC);
+}
+
+SEC("tc")
+int tc_crypto(struct __sk_buff *ctx)
+{
+	return stage_crypto(ctx, HOOK_TC);
 }
 
 /* Test-run only: the clocks that the loader calibrates and readers convert. */

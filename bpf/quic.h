@@ -20,8 +20,9 @@
 #include "quic_google.h"
 
 #define QUIC_HEADER_MIN 7
-#define QUIC_SAMPLE_AT 4 /* behind the number's begin (RFC 9001, 5.4.2) */
-#define QUIC_TAG 16	 /* bytes that authenticate a packet, at its end */
+#define QUIC_SAMPLE_AT 4    /* behind the number's begin (RFC 9001, 5.4.2) */
+#define QUIC_TAG 16	    /* bytes that authenticate a packet, at its end */
+#define QUIC_CLEAR_MAX 2048 /* bytes of a packet that are decrypted */
 #define QUIC_NUMBER_MAX \
 	0x3fffffff /* what is read of a variable-length number */
 

@@ -13,7 +13,6 @@
 
 #define QUIC_RESERVED_BITS 0x0c /* RFC 9000, 17.2; 0 once protection is off */
 #define QUIC_CIPHER_STEP 4	/* blocks a call */
-#define QUIC_CLEAR_MAX 2048	/* bytes of a packet that are decrypted */
 #define QUIC_FRAME_STEP 8	/* frames, or words of padding, a call */
 #define QUIC_FRAMES_MAX (QUIC_CLEAR_MAX / 4)
 
