@@ -48,7 +48,7 @@ static __always_inline __u32 sha256_rotations(__u32 x, int i, int j, int k)
 
 static __always_inline void sha256_expand(__u32 *w)
 {
-#pragma clang loop unroll(disable)
+#pragma clang loop unroll_count(8)
 	for (int i = 16; i < SHA256_ROUNDS; i++) {
 		__u32 near = w[i - 2], far = w[i - 15];
 		__u64 n = doubled(near), f = doubled(far);
