@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from tests import hellos, quic
 from tests.bpf.plane import Plane
+from tests.bpf.test_two_cpus import on_two_cpus
 from tests.effort import examples
-from tests.packets import Conversation
+from tests.packets import UDP, Conversation
 from tests.quic import Piece
 
 ROUNDS = 3000
@@ -158,3 +159,31 @@ def test_hellos_in_crypto_frames(plane: Plane) -> None:
         f"{len(wrong)} of {total}: {simplest}"
     )
     assert counted["INFO_HELLO_JOINED"][0] > total / 4
+
+
+def test_a_hello_s_halves_on_two_cpus(plane: Plane) -> None:
+    """Whichever comes first, and whoever has to wait for the other: what was lost by that comes
+    again, and then every flow has its name."""
+    plane.forget_hellos()
+    before = plane.counters()
+    halves: list[tuple[bytes, bytes]] = []
+    talks = [plane.new_talk() for _ in examples(300)]
+    for number, talk in enumerate(talks):
+        hello = hellos.browser_hello(f"host{number}.example".encode(), seed=number)
+        client, half = quic.Client(talk.client.packed), len(hello) // 2
+        first = talk.udp(client.datagram(Piece(0, hello[:half])))
+        halves.append((first, talk.udp(client.datagram(Piece(half, hello[half:])))))
+    other = Plane(plane.loaded, plane.hook)
+    on_two_cpus(
+        lambda: plane.send(*(first for first, _ in halves)),
+        lambda: other.send(*(second for _, second in halves)),
+    )
+    nameless = 0
+    for number, (talk, frames) in enumerate(zip(talks, halves, strict=True)):
+        plane.send(*frames)
+        flow = plane.flow(talk, UDP)
+        assert flow is not None
+        assert flow.name in (f"host{number}.example", None)
+        nameless += flow.name is None
+    # As many hellos at once may find all places taken that one can have.
+    assert nameless <= plane.counted(before).get("LOSS_HELLO_FULL", (0, 0))[0]
