@@ -132,7 +132,7 @@ static __always_inline bool inspect_udp(struct scratch *s, struct flow_hot *f,
 		return true;
 	}
 	spend(f, s->work.direction);
-	if (result == OUTCOME_OTHER && moved_ask(s))
+	if (result == OUTCOME_OTHER && moved_ask())
 		return false;
 	/* An announcement, or a question about the root: the next message may
 	 * well ask for a name, and a stronger method than its own would keep

@@ -68,9 +68,11 @@ static __always_inline bool moved_name(struct scratch *s, __u64 hash)
 }
 
 /* Is a flow's first packet one of a connection that had another flow? Then it has the
- * name of that. Global: verified once. */
-__noinline int moved_ask(struct scratch *s)
+ * name of that. Global: verified once; and its scratch is not an argument, which Linux
+ * 6.1 takes for no map's, and no place of a key. */
+__noinline int moved_ask(void)
 {
+	struct scratch *s = scratch_get();
 	const struct flow_cold *c;
 	struct moved_value *found;
 

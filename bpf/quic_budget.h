@@ -19,6 +19,10 @@ static __always_inline bool quic_afford(__u32 now)
 		return true;
 	if (!b)
 		return false;
+	if (!b->filled) { /* never: the bucket begins full */
+		b->filled = now | 1;
+		b->left = quic_burst;
+	}
 	age = age_of(now, b->filled);
 	gain = (__u64)age * quic_rate / hz;
 	if (gain) { /* else the time goes on to count */
