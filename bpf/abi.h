@@ -70,6 +70,9 @@ enum counter {
 	LOSS_QUIC_SEALED, /* QUIC Initial that its keys do not open */
 	INFO_QUIC_OPENED, /* QUIC Initials opened */
 	INFO_QUIC_MOVED,  /* QUIC flows known by an earlier one's id */
+	LOSS_CERTIFICATE_MALFORMED, /* certificate that is no DER, or lies */
+	LOSS_CERTIFICATE_LONG, /* more names or extensions than looked at */
+	INFO_CERTIFICATES,     /* certificates read */
 	COUNTER_MAX,
 };
 
@@ -89,6 +92,16 @@ enum protocol {
 	PROTOCOL_QUIC = 5,
 	PROTOCOL_MDNS = 6,
 	PROTOCOL_LLMNR = 7,
+	/* Those within which TLS may begin: late.h. */
+	PROTOCOL_LDAP = 95,
+	PROTOCOL_SOCKS = 96,
+	PROTOCOL_FTP_CONTROL = 100,
+	PROTOCOL_IMAP = 110,
+	PROTOCOL_POP3 = 112,
+	PROTOCOL_SMTP = 114,
+	PROTOCOL_MYSQL = 123,
+	PROTOCOL_POSTGRESQL = 125,
+	PROTOCOL_JABBER = 368,
 };
 
 /* Evidence, weakest first: a stronger one replaces a weaker one. */
@@ -116,6 +129,7 @@ enum stage {
 	STAGE_MATCH,	   /* match the signatures' patterns, decide */
 	STAGE_QUIC,	   /* open a QUIC Initial */
 	STAGE_CRYPTO,	   /* read the hello in it, or put it together */
+	STAGE_SERVER,	   /* read a TLS server's first flight */
 	STAGE_MAX,
 };
 
@@ -191,6 +205,13 @@ enum tunnel {
 	TUNNEL_IP,     /* RFC 2003, RFC 2473, RFC 4213 */
 };
 
+/* Bits of flow_cold.tls_flags. */
+enum tls_flag {
+	TLS_RESUMED = 1 << 2,	   /* a session of before goes on */
+	TLS_SNI_MISMATCH = 1 << 3, /* the certificate is for other names */
+	TLS_LATE = 1 << 4,	   /* TLS began after another protocol */
+};
+
 /* Cold: written at birth and by verdicts. IPv4 addresses are v4-mapped
  * (RFC 4291, 2.5.5.2). Ports are in network byte order. */
 struct flow_cold {
@@ -211,6 +232,9 @@ struct flow_cold {
 	__u16 asked[ASKED];    /* identifications of its last DNS queries */
 	__u8 asking;	       /* bit i: asked[i] waits for its answer */
 	__u8 reserved[1];
+	__u16 tls_version; /* negotiated, as in TLS: 0x0304; 0: not seen */
+	__u8 tls_flags;	   /* enum tls_flag */
+	__u8 reserved_tls[5];
 };
 
 /* A server name, shared by the flows that have it; name_index() of the hash
@@ -453,7 +477,7 @@ struct probe_info {
 };
 
 _Static_assert(sizeof(struct flow_hot) == 64, "one cache line");
-_Static_assert(sizeof(struct flow_cold) == 96, "abi");
+_Static_assert(sizeof(struct flow_cold) == 104, "abi");
 _Static_assert(sizeof(struct name_entry) == 272, "abi");
 _Static_assert(sizeof(struct retired_value) == 40, "abi");
 _Static_assert(sizeof(struct name_key) == 68, "abi");
@@ -464,7 +488,7 @@ _Static_assert(sizeof(struct peer_value) == 8, "abi");
 _Static_assert(sizeof(struct peer_filter) == 524328, "abi");
 _Static_assert(sizeof(struct match_row) == 24, "abi");
 _Static_assert(sizeof(struct match_class) == 1215496, "abi");
-_Static_assert(sizeof(struct flow_record) == 424, "abi");
+_Static_assert(sizeof(struct flow_record) == 432, "abi");
 _Static_assert(sizeof(struct replay_value) == 16, "abi");
 _Static_assert(sizeof(struct slot_info) == 112, "abi");
 _Static_assert(sizeof(struct label_info) == 64, "abi");

@@ -43,10 +43,11 @@ __noinline int stream_open(struct scratch *s)
 		h = hello_claim(owner, s->work.now, (f->flags & both) == both);
 		if (h) {
 			/* A datagram says where its pieces belong. */
-			h->synced = s->work.l4 == IPPROTO_UDP ||
+			h->synced = s->work.l4 == IPPROTO_UDP || s->work.late ||
 				    f->flags & (__u32)FLOW_ISN_0 << d;
 			h->base = s->work.sequence;
-			if (s->work.l4 == IPPROTO_TCP && h->synced)
+			if (s->work.l4 == IPPROTO_TCP && h->synced &&
+			    !s->work.late)
 				h->base = c->isn[d] + 1;
 			hello_unlock(h);
 			flow_mark(f, (__u32)(FLOW_PENDING_0 | FLOW_START_0)
@@ -156,6 +157,12 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 	if (result == OUTCOME_MORE && h->contiguous < STREAM_MAX &&
 	    h->work < HELLO_WORK_MAX && f->spent[d] < inspect_budget) {
 		hello_unlock(h);
+		return ctx_pass(hook);
+	}
+	if (result == OUTCOME_SERVER) {
+		hello_unlock(h);
+		ctx_tail_call(ctx, hook, STAGE_SERVER);
+		count(LOSS_TAIL_CALL);
 		return ctx_pass(hook);
 	}
 	if (result == OUTCOME_MORE && hello_begun(&h->data, h->contiguous))

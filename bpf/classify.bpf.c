@@ -8,6 +8,7 @@
 #include "initial.h"
 #include "inspect.h"
 #include "match.h"
+#include "server.h"
 #include "tunnel.h"
 #include "wire.h"
 
@@ -226,6 +227,12 @@ int xdp_crypto(struct xdp_md *ctx)
 	return stage_crypto(ctx, HOOK_XDP);
 }
 
+SEC("xdp.frags")
+int xdp_server(struct xdp_md *ctx)
+{
+	return stage_server(ctx, HOOK_XDP);
+}
+
 SEC("tc")
 int tc_inspect(struct __sk_buff *ctx)
 {
@@ -262,6 +269,12 @@ int tc_crypto(struct __sk_buff *ctx)
 	return stage_crypto(ctx, HOOK_TC);
 }
 
+SEC("tc")
+int tc_server(struct __sk_buff *ctx)
+{
+	return stage_server(ctx, HOOK_TC);
+}
+
 /* Test-run only: the clocks that the loader calibrates and readers convert. */
 SEC("xdp")
 int clock_read(struct xdp_md *ctx)
@@ -285,6 +298,7 @@ const struct {
 	enum stage stage;
 	enum flow_state flow_state;
 	enum flow_flag flow_flag;
+	enum tls_flag tls_flag;
 	enum age age;
 	enum away away;
 	enum tunnel tunnel;

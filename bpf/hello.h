@@ -212,30 +212,41 @@ static long join_record(__u32 index, struct join *j)
 	return have < length || to + have >= STREAM_MAX;
 }
 
+/* The bodies of the handshake records at a stream's beginning, one after the other
+ * in `joined`: how many bytes. How they end stands in scratch.join. */
+static __always_inline __u32 records_join(struct scratch *s,
+					  const struct bytes *m, __u32 end,
+					  struct joined_bytes *to,
+					  struct found *out)
+{
+	struct join j = { .from = m, .to = to, .end = end };
+	__u32 length;
+
+	j.state = &s->join;
+	j.state->at = j.state->length = j.state->broken = 0;
+	/* Not counted by join_record: the verifier would walk each count (6.18). */
+	out->records = bpf_loop(TLS_RECORDS_MAX, join_record, &j, 0);
+	out->in_joined = 1;
+	length = j.state->length;
+	return length > STREAM_MAX ? STREAM_MAX : length;
+}
+
 /* A hello that is spread over several records: joined, then parsed. The name's
  * offset is then one in `joined`. */
 static __always_inline int hello_joined(const struct bytes *m, __u32 end,
 					struct found *out)
 {
 	__u32 zero = 0, length;
-	struct join j = { .from = m, .end = end };
+	struct joined_bytes *to = bpf_map_lookup_elem(&joined, &zero);
 	struct scratch *s = scratch_get();
 	int result;
 
-	j.to = bpf_map_lookup_elem(&joined, &zero);
-	if (!j.to || !s)
+	if (!to || !s)
 		return OUTCOME_OTHER;
 	opaque(s);
-	j.state = &s->join;
-	j.state->at = j.state->length = j.state->broken = 0;
-	/* Not counted by join_record: the verifier would walk each count (6.18). */
-	out->records = bpf_loop(TLS_RECORDS_MAX, join_record, &j, 0);
-	length = j.state->length;
-	if (length > STREAM_MAX)
-		length = STREAM_MAX;
-	out->in_joined = 1;
-	result = hello_parse((struct bytes *)j.to, 0, length, out);
-	if (result == OUTCOME_MORE && j.state->broken)
+	length = records_join(s, m, end, to, out);
+	result = hello_parse((struct bytes *)to, 0, length, out);
+	if (result == OUTCOME_MORE && s->join.broken)
 		return OUTCOME_MALFORMED;
 	if (result == OUTCOME_MORE && out->records >= TLS_RECORDS_MAX) {
 		count(LOSS_HELLO_LONG);
@@ -286,13 +297,24 @@ __noinline int hello_read(struct bytes *m, __u32 end, struct found *out)
 	return hello_joined(m, end, out);
 }
 
+#define SERVER_HELLO_HEAD 11 /* bytes that tell it from others */
+
 /* A ServerHello's first bytes. */
 static __always_inline bool hello_answers(const struct bytes *m, __u32 end)
 {
-	return end >= 11 && byte_at(m, 0) == TLS_HANDSHAKE &&
+	return end >= SERVER_HELLO_HEAD && byte_at(m, 0) == TLS_HANDSHAKE &&
 	       byte_at(m, 1) == 3 && byte_at(m, 2) <= 4 &&
 	       byte_at(m, TLS_RECORD_HEADER) == TLS_SERVER_HELLO &&
 	       byte_at(m, 9) == 3;
+}
+
+/* May more bytes make them one? Of fewer, hello_begins() says so. */
+static __always_inline bool hello_may_answer(const struct bytes *m, __u32 end)
+{
+	return end > TLS_RECORD_HEADER && end < SERVER_HELLO_HEAD &&
+	       byte_at(m, 0) == TLS_HANDSHAKE && byte_at(m, 1) == 3 &&
+	       byte_at(m, 2) <= 4 &&
+	       byte_at(m, TLS_RECORD_HEADER) == TLS_SERVER_HELLO;
 }
 
 #endif /* XDPPROBE_HELLO_H */

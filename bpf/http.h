@@ -84,6 +84,12 @@ struct http_scan {
 	__u32 end;
 };
 
+/* CONNECT: what follows is a connection to the target (RFC 9110, 9.3.6). */
+static __always_inline bool http_connects(const struct bytes *m)
+{
+	return be32_at(m, 0) == FOUR('C', 'O', 'N', 'N');
+}
+
 /*
  * One line: the first must end with the version, an empty one ends the header.
  * Returns 1 to stop. Global: verified once, and not for each word that an end may
@@ -105,8 +111,15 @@ __noinline int http_line(struct bytes *m, __u32 newline)
 	if (!state->lines++) {
 		if (last >= at + HTTP_REQUEST_LINE_MIN &&
 		    be32_at(m, last - 8) == FOUR('H', 'T', 'T', 'P') &&
-		    be24_at(m, last - 4) == FOUR(0, '/', '1', '.'))
-			goto next;
+		    be24_at(m, last - 4) == FOUR(0, '/', '1', '.')) {
+			/* CONNECT's target is the host (RFC 9112, 3.2.3). */
+			if (!http_connects(m) ||
+			    byte_at(m, HTTP_METHOD_BYTES) == '/')
+				goto next;
+			state->value = HTTP_METHOD_BYTES;
+			state->result = OUTCOME_NAME;
+			return 1;
+		}
 		state->result = OUTCOME_OTHER;
 		return 1;
 	}

@@ -7,6 +7,7 @@
 #define XDPPROBE_INSPECT_H
 
 #include "dns_answer.h"
+#include "late.h"
 #include "moved.h"
 #include "name.h"
 #include "read.h"
@@ -88,20 +89,26 @@ static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 	if (f->flags & (__u32)FLOW_PENDING_0 << d || where == POSITION_GAP)
 		return true;
 	spend(f, d);
-	/* Only what a stream begins with names it: TLS after STARTTLS, or a request
-	 * through a SOCKS proxy, is not what the flow is. */
-	if (where == POSITION_LATER) {
+	/* Only what a stream begins with says what the flow is; but TLS may begin
+	 * later, and then gives it a name. */
+	if (where == POSITION_LATER && !late_begins(s, f)) {
 		*next = STAGE_MATCH;
-		return true;
+		return !protocol_settled(f);
 	}
 	result = stream_read(s, &s->payload, end, &at);
 	if (result == OUTCOME_NAME) {
 		*next = STAGE_NAME;
 		return true;
 	}
-	if (result == OUTCOME_MORE)
+	if (result == OUTCOME_SERVER)
+		*next = STAGE_SERVER;
+	if (result == OUTCOME_MORE || result == OUTCOME_SERVER)
 		return true;
 	answer = answer_read(&s->payload, end);
+	if (result == OUTCOME_OTHER && !answer && protocol_settled(f)) {
+		flow_mark(f, (__u32)FLOW_START_0 << d);
+		return false;
+	}
 	if (result == OUTCOME_OTHER && !answer) {
 		*next = STAGE_MATCH;
 		if (maybe_later(s, f))
@@ -166,7 +173,7 @@ static __always_inline int stage_inspect(void *ctx, enum hook hook)
 	s->work.packet = f->spent[s->work.direction & 1] + 1;
 	s->work.responder = (s->work.direction & 1) !=
 			    !!(f->flags & FLOW_INITIATOR_1);
-	s->work.after = 0;
+	s->work.after = s->work.open = s->work.late = 0;
 	if (s->work.l4 == IPPROTO_TCP)
 		go_on = inspect_tcp(s, f, &next);
 	else
@@ -182,8 +189,12 @@ static __always_inline int stage_name(void *ctx, enum hook hook)
 {
 	struct scratch *s = scratch_get();
 
-	if (s && name_decide(s) && s->work.method == METHOD_DNS)
+	if (!s)
+		return ctx_pass(hook);
+	if (name_decide(s) && s->work.method == METHOD_DNS)
 		dns_learn(s);
+	if (s->work.method == METHOD_SNI)
+		client_done(s);
 	return ctx_pass(hook);
 }
 

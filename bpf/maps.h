@@ -484,7 +484,9 @@ struct work {
 	__u8 responder;	 /* the packet is the flow's responder's */
 	__u8 after; /* enum stage to go on with where no pattern fits, or 0 */
 	__u8 generation; /* of the tables, for the whole packet */
-	__u32 reserved;
+	__u8 open;	 /* the name in `name` may get company: not final yet */
+	__u8 late; /* TLS begins with this packet, in the middle of a stream */
+	__u16 reserved;
 };
 
 /* What loops carry along stands in a map, which the verifier does not follow: with
@@ -519,6 +521,35 @@ struct answer_state {
 struct hello_state {
 	__u32 at;
 	__s32 result;
+};
+
+/* What a TLS server's first flight says. */
+struct server_state {
+	__u32 at;      /* of the next extension or message, in `joined` */
+	__u16 version; /* negotiated, 0: not known yet */
+	__u8 flags;    /* enum tls_flag */
+	__u8 reserved;
+};
+
+/* A cursor over DER, and the element last read. */
+struct der_state {
+	__u32 at; /* of the next element */
+	__u32 stop;
+	__u32 tag;	/* of the last one */
+	__u32 from, to; /* its content */
+	__u32 wanted;	/* the identifier before it was the one looked for */
+};
+
+/* What a certificate says. Offsets in `joined`; a length of 0: none. */
+struct certificate_state {
+	__u32 subject, subject_stop;
+	__u32 common, common_length; /* the subject's last common name */
+	__u32 first, first_length;   /* the first dNSName */
+	__u32 alternatives, alternatives_stop;
+	__u32 rest; /* where the first dot of the server name is, 0: none */
+	__u32 fits; /* a name fits the server name */
+	__u32 broken;
+	__u32 dots; /* the common name has some */
 };
 
 /* How far the search for a Host field has come. */
@@ -615,6 +646,9 @@ struct scratch {
 	struct question_state question;
 	struct answer_state answer;
 	struct hello_state hello;
+	struct server_state server;
+	struct der_state der;
+	struct certificate_state certificate;
 	struct match_state match;
 	struct peer_state peer;
 	struct quic_state quic;

@@ -7,6 +7,7 @@
 #define XDPPROBE_MATCH_H
 
 #include "bits.h"
+#include "late.h"
 #include "outcome.h"
 #include "verdict.h"
 
@@ -202,6 +203,7 @@ static __always_inline void match_decide(struct scratch *s,
 {
 	struct flow_hot *f = flow_at(s->work.index);
 	struct flow_cold *c = cold_at(s->work.index);
+	__u8 final;
 
 	if (!f || !c)
 		return;
@@ -209,7 +211,9 @@ static __always_inline void match_decide(struct scratch *s,
 		c->stage = r->stage | s->work.generation * MATCH_STAGES;
 	if (!r->protocol && !r->app)
 		return;
-	if (!r->final && (!r->protocol || f->protocol == r->protocol) &&
+	/* Nothing else will be made of it, but TLS may begin in it. */
+	final = r->final && !late_possible(r->protocol);
+	if (!final && (!r->protocol || f->protocol == r->protocol) &&
 	    (!r->app || f->app == r->app) && f->protocol_method >= r->method)
 		return;
 	s->verdict = (struct verdict){
@@ -218,7 +222,7 @@ static __always_inline void match_decide(struct scratch *s,
 		.protocol_method = r->method,
 		.app_method = r->method,
 		.confidence = r->confidence,
-		.final = r->final,
+		.final = final,
 	};
 	verdict_give();
 }

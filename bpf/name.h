@@ -380,14 +380,16 @@ static __always_inline bool name_decide(struct scratch *s)
 	v->protocol = w->protocol;
 	v->protocol_method = v->app_method = w->method;
 	v->confidence = 100;
-	/* A query's answer is still to come, and the id that a QUIC server chooses. */
-	v->final = w->protocol != PROTOCOL_DNS && w->protocol != PROTOCOL_QUIC;
+	/* A query's answer is still to come, or a TLS server's, or the id that a QUIC
+	 * server chooses. */
+	v->final = w->protocol != PROTOCOL_DNS &&
+		   w->protocol != PROTOCOL_QUIC && !w->open;
 	v->app = 0;
 	v->name = 0;
 	if (length <= 0) {
 		count(LOSS_NAME_CHARS);
 		v->protocol_method = METHOD_PATTERN;
-		v->final = 1;
+		v->final = !w->open;
 		if (!settled)
 			verdict_give();
 		return false;
@@ -402,6 +404,26 @@ static __always_inline bool name_decide(struct scratch *s)
 		v->name = name_keep(s, name_hash(s, length), length, v->app);
 	verdict_give();
 	return true;
+}
+
+/* The text of a name that was kept, to scratch.name: its length, 0: not there. */
+static __always_inline __u32 name_text(struct scratch *s, __u64 hash)
+{
+	__u32 key = (__u32)hash & name_mask;
+	struct name_set *set = bpf_map_lookup_elem(&names, &key);
+
+	if (!set || hash <= NAME_BUSY)
+		return 0;
+	for (__u32 i = 0; i < NAME_WAYS; i++) {
+		struct name_entry *e = &set->way[i];
+
+		if (e->hash != hash)
+			continue;
+		__builtin_memcpy(s->name, e->text, sizeof(s->name));
+		/* Another CPU may just have given it to another name. */
+		return e->hash == hash ? e->length : 0;
+	}
+	return 0;
 }
 
 #endif /* XDPPROBE_NAME_H */

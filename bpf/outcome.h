@@ -13,6 +13,7 @@ enum outcome {
 	OUTCOME_NAME,	   /* a name: see struct found */
 	OUTCOME_NAMELESS,  /* this protocol, and there will be no name */
 	OUTCOME_MALFORMED, /* began as this protocol, then contradicts itself */
+	OUTCOME_SERVER,	   /* a TLS server's first flight: stage SERVER */
 };
 
 /* Where the name stands in the bytes that were read; with OUTCOME_MORE, how many

@@ -98,6 +98,14 @@ static __always_inline enum outcome dns_stream(struct scratch *s,
 	return result;
 }
 
+/* TLS began within another protocol, which the flow keeps. */
+static __always_inline bool tls_late(const struct scratch *s)
+{
+	const struct flow_cold *c = cold_at(s->work.index);
+
+	return c && c->tls_flags & TLS_LATE;
+}
+
 /* What the first bytes of a stream say; with OUTCOME_NAME, the name stands in
  * scratch.name. */
 static __always_inline enum outcome
@@ -109,13 +117,20 @@ stream_read(struct scratch *s, struct bytes *m, __u32 end, struct found *at)
 
 	if (result != OUTCOME_OTHER)
 		return result;
-	s->work.protocol = PROTOCOL_TLS;
+	s->work.protocol = tls_late(s) ? PROTOCOL_UNKNOWN : PROTOCOL_TLS;
 	s->work.method = METHOD_SNI;
+	s->work.open = 1;
+	if (hello_answers(m, end))
+		return OUTCOME_SERVER;
+	if (hello_may_answer(m, end))
+		return hello_wait(at, SERVER_HELLO_HEAD, end);
 	result = hello_read(m, end, at);
 	if (result == OUTCOME_OTHER) {
+		s->work.open = 0;
 		s->work.protocol = PROTOCOL_HTTP;
 		s->work.method = METHOD_HTTP_HOST;
 		result = http_read(m, end, at);
+		s->work.open = http_connects(m);
 	}
 	if (result == OUTCOME_MALFORMED)
 		count(LOSS_HELLO_MALFORMED);
@@ -132,17 +147,27 @@ static __always_inline __u16 answer_read(const struct bytes *m, __u32 end)
 {
 	if (end >= SSH_BANNER_MIN && be32_at(m, 0) == FOUR('S', 'S', 'H', '-'))
 		return PROTOCOL_SSH;
-	if (hello_answers(m, end))
-		return PROTOCOL_TLS;
 	return http_answers(m, end) ? PROTOCOL_HTTP : PROTOCOL_UNKNOWN;
 }
 
-/* A stream that gives no name is of this protocol. Of TLS and DNS that was all;
- * the server's end of an SSH or HTTP connection may come first. */
+/* A client's hello was read, to its name or to where it has none: what it sends
+ * from now on says nothing more, but its server's certificate may. */
+static __always_inline void client_done(struct scratch *s)
+{
+	struct flow_hot *f = flow_at(s->work.index);
+
+	if (f && f->tag == s->work.tag)
+		direction_done(f, s->work.direction);
+}
+
+/* A stream that gives no name is of this protocol. Of DNS that was all; the
+ * server's end of a TLS, SSH or HTTP connection may come first. */
 static __always_inline void stream_nameless(struct scratch *s)
 {
 	protocol_only(s, s->work.protocol, METHOD_PATTERN,
-		      s->work.protocol != PROTOCOL_HTTP);
+		      s->work.protocol == PROTOCOL_DNS);
+	if (s->work.method == METHOD_SNI)
+		client_done(s);
 }
 
 static __always_inline void stream_answer(struct scratch *s, __u16 protocol)

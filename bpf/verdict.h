@@ -16,6 +16,16 @@ static __always_inline bool stronger(__u8 method, __u8 confidence,
 	       (method == old_method && confidence >= old_confidence);
 }
 
+/* Of what this direction sends nothing more will be read: of both, it is final. */
+static __always_inline void direction_done(struct flow_hot *f, __u32 direction)
+{
+	__u32 d = direction & 1;
+
+	f->spent[d] = inspect_budget;
+	if (f->spent[d ^ 1] >= inspect_budget)
+		flow_mark(f, FLOW_FINAL);
+}
+
 /* What the client was told of the address is no longer worth anything where the flow
  * has a name of its own that no rule knows. */
 static __always_inline bool outdated(const struct verdict *v, __u8 old_method)

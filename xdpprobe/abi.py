@@ -22,7 +22,16 @@ from xdpprobe.elf import read_object
 from xdpprobe.errors import DataError
 
 OBJECT = Path(__file__).parent / "data" / "classify.bpf.o"
-_ENUMS = ("counter", "protocol", "method", "flow_state", "flow_flag", "record_kind", "tunnel")
+_ENUMS = (
+    "counter",
+    "protocol",
+    "method",
+    "flow_state",
+    "flow_flag",
+    "tls_flag",
+    "record_kind",
+    "tunnel",
+)
 
 # enum bpf_map_type of linux/bpf.h: those that have a say in sizes or handling.
 HASH, ARRAY, PROG_ARRAY = 1, 2, 3

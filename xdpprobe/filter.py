@@ -20,6 +20,8 @@ Letter case does not count.
     state:    new, established, closed, expired; est will do
     vlan:     VLAN id or range, 0: untagged
     iface:    interface of the first packet
+    tls:      version that both ends go on with: 1.2, 1.3...; resumed: yes, no
+    sni-mismatch:  yes: the server's certificate is for other names than the one asked for
     bytes packets  > >= < <= = a number with K M G T (1000) or Ki Mi Gi Ti (1024); both directions
     age idle duration  > >= < <= = seconds, or with ms s m h d: since the first packet, since the
               last packet, from first to last
@@ -34,6 +36,7 @@ from operator import and_, or_
 import numpy as np
 
 from xdpprobe import filter_terms as terms
+from xdpprobe import filter_tls
 from xdpprobe.errors import UsageError
 from xdpprobe.filter_limit import limited
 from xdpprobe.filter_terms import Columns, Term, Test
@@ -63,10 +66,13 @@ _PLAIN_KEYS: dict[str, Callable[[str], Term]] = {
     "method": lambda value: terms.enum_term("method", value),
     "state": lambda value: terms.enum_term("state", value),
     "vlan": terms.vlan_term,
+    "tls": filter_tls.version_term,
+    "resumed": lambda value: filter_tls.flag_term("TLS_RESUMED", value),
+    "sni-mismatch": lambda value: filter_tls.flag_term("TLS_SNI_MISMATCH", value),
 }
 KEYS = [*_TEXT_KEYS, *_PLAIN_KEYS, *terms.NUMBERS]
 
-_KEY = re.compile(r"([A-Za-z0-9_]+)\s*(:|>=|<=|=|>|<)")
+_KEY = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_-]*)\s*(:|>=|<=|=|>|<)")
 _WORD = re.compile(r'[^\s()"]+')
 _REGEX = re.compile(r"/((?:[^/\\]|\\.)+)/(?=[\s()]|$)")
 _QUOTED = re.compile(r'"([^"]+)"(?=[\s()]|$)')

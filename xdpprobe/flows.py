@@ -22,6 +22,9 @@ JSON of a flow (`Flow.to_json`), one object a flow; `src` is the end that opened
     vlan              outermost VLAN id, null: untagged
     tunnel            what it is inside of: vxlan NETWORK, geneve NETWORK, gtp-u, gre, ip; or null
     interface         where the first packet was seen, null: not known any more
+    tls_version       ssl3, 1.0 to 1.3, or a number; null: no TLS server's answer was seen
+    resumed           true: an earlier TLS session goes on; null as tls_version
+    sni_mismatch      true: the server's certificate is for other names than the one asked for
 """
 
 import socket
@@ -35,6 +38,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdpprobe.snapshot import Array, Snapshot, pick
+from xdpprobe.tls import NO_TLS, Tls, of_entries
 
 Indexes = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
@@ -82,6 +86,7 @@ class Flow:
     tunnel: str | None
     interface: str | None
     index: int
+    tls: Tls = NO_TLS
 
     @property
     def label(self) -> str:
@@ -116,6 +121,7 @@ class Flow:
             "vlan": self.vlan,
             "tunnel": self.tunnel,
             "interface": self.interface,
+            **self.tls.to_json(),
         }
 
 
@@ -303,6 +309,7 @@ def decode(snapshot: Snapshot, indexes: Indexes, names: dict[int, str] | None = 
     vlan, slot, l4 = cold["vlan"].tolist(), cold["slot"].tolist(), cold["l4"].tolist()
     name, place = cold["name"].tolist(), indexes.tolist()
     tunnels = _tunnels(snapshot, cold)
+    tls = of_entries(snapshot, cold)
     state = states(snapshot, indexes).tolist()
     result = []
     for i, (verdict, a) in enumerate(
@@ -331,6 +338,7 @@ def decode(snapshot: Snapshot, indexes: Indexes, names: dict[int, str] | None = 
                 tunnels[i],
                 snapshot.slots.get(slot[i]),
                 place[i],
+                tls[i],
             )
         )
     return result

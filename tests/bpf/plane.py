@@ -109,6 +109,30 @@ class Plane:
         assert len(found) <= 1
         return found[0] if found else None
 
+    def _entry(self, talk: Conversation) -> int:
+        client = np.frombuffer(talk.client.mapped, np.uint8)
+        live = np.flatnonzero(self._hot["tag"])
+        (index,) = live[(self._cold["address"][live] == client).all(axis=2).any(axis=1)]
+        return int(index)
+
+    def tls(self, talk: Conversation) -> tuple[int, set[str]]:
+        """The version of a conversation's TLS, and what is flagged of it."""
+        cold = self._cold[self._entry(talk)]
+        bits = self.loaded.abi.enums["tls_flag"]
+        flags = int(cold["tls_flags"])
+        return int(cold["tls_version"]), {name for name, bit in bits.items() if flags & bit}
+
+    def evidence(self, talk: Conversation) -> str:
+        """What names a conversation's protocol: method, as a word."""
+        number = int(self._hot[self._entry(talk)]["protocol_method"])
+        (word,) = [n for n, value in self.loaded.abi.enums["method"].items() if value == number]
+        return word.removeprefix("METHOD_").lower().replace("_", "-")
+
+    def final(self, talk: Conversation) -> bool:
+        """Nothing more of a conversation will be inspected."""
+        flags = int(self._hot[self._entry(talk)]["flags"])
+        return bool(flags & self.loaded.abi.enums["flow_flag"]["FLOW_FINAL"])
+
     def flows(self, among: Array | None = None) -> list[Flow]:
         """All flows, or those of the table's entries that `among` marks."""
         live = self._hot["tag"] != 0

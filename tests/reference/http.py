@@ -31,7 +31,8 @@ MAX_TARGET = 16384
 
 @dataclass(frozen=True)
 class Request:
-    """`host`: from the Host field, without port; None if there is none or no name in it."""
+    """`host`: from the Host field, or CONNECT's target, without port; None if there is none or no
+    name in it."""
 
     method: str
     host: str | None
@@ -53,6 +54,8 @@ def parse_request(stream: bytes) -> Request | None:
     target, _, version = line.removesuffix(b"\r")[len(method) + 1 :].rpartition(b" ")
     if not target or not re.fullmatch(rb"HTTP/1\.[0-9]", version):
         raise ValueError("not a request line of HTTP/1")
+    if method == b"CONNECT" and not target.startswith(b"/"):  # RFC 9112, 3.2.3
+        return Request(method.decode(), host_of(target))
     while True:
         line, found, rest = rest.partition(b"\n")
         if not found:

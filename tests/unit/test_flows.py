@@ -45,6 +45,9 @@ def test_json_of_a_named_flow() -> None:
         "tunnel": None,
         "vlan": None,
         "interface": "eth0",
+        "tls_version": None,
+        "resumed": None,
+        "sni_mismatch": False,
     }
 
 
@@ -70,6 +73,25 @@ def test_protocol_evidence_counts_where_there_is_no_app() -> None:
 def test_ports_of_icmp_are_zero_and_vlan_is_given() -> None:
     flow = decoded()["192.168.1.7/icmp"]
     assert (flow.sport, flow.dport, flow.vlan, flow.duration) == (0, 0, 12, 50.0)
+
+
+@pytest.mark.parametrize(
+    ("version", "flags", "expected"),
+    [
+        (0x0304, 0, ("1.3", False, False)),
+        (0x0303, 4, ("1.2", True, False)),
+        (0x0301, 8, ("1.0", False, True)),
+        (0x0300, 16, ("ssl3", False, False)),
+        (0x7F1C, 0, ("0x7f1c", False, False)),
+        (0, 0, (None, None, False)),
+    ],
+)
+def test_tls(version: int, flags: int, expected: tuple[str | None, bool | None, bool]) -> None:
+    snapshot = samples.small()
+    snapshot.cold["tls_version"] = version
+    snapshot.cold["tls_flags"] = flags
+    for flow in flows.decode(snapshot, flows.live(snapshot)):
+        assert (flow.tls.version, flow.tls.resumed, flow.tls.sni_mismatch) == expected
 
 
 def test_hostile_names_are_escaped() -> None:

@@ -148,6 +148,9 @@ def crowd(size: int, flows: int, seed: int = 1, named: int = 500) -> Snapshot:
     cold["port"][at] = rng.choice([0, 1, 80, 187], (flows, 2, 2))
     cold["l4"][at] = rng.choice([1, 6, 6, 17, 50, 115], flows)
     cold["vlan"][at] = rng.choice([0, 0, 5, 100], flows)
+    tls = rng.random(flows) < 0.5
+    cold["tls_version"][at] = np.where(tls, rng.choice([0x300, 0x303, 0x304], flows), 0)
+    cold["tls_flags"][at] = np.where(tls, rng.choice([0, 4, 8, 12], flows), 0)
     cold["slot"][at] = rng.integers(0, 3, flows)
     cold["first_ns"][at] = NOW_NS - 16 * 10**9 - rng.integers(0, 300 * 10**9, flows)
     hashes = rng.integers(2, 2**63, named, dtype=np.uint64)

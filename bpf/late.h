@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * TLS that begins in the middle of a stream: after STARTTLS (RFC 3207, 9051, 2595,
+ * 6120, 4217, 4511), after a database's request for it, behind a proxy. The flow
+ * stays what it began as; the hello gives it a name, and so an application.
+ */
+#ifndef XDPPROBE_LATE_H
+#define XDPPROBE_LATE_H
+
+#include "hello.h"
+#include "verdict.h"
+
+#define CONFIDENCE_FINAL 90 /* of a pattern that nothing else is asked behind */
+
+static __always_inline bool late_possible(__u16 protocol)
+{
+	switch (protocol) {
+	case PROTOCOL_HTTP: /* CONNECT */
+	case PROTOCOL_LDAP:
+	case PROTOCOL_SOCKS:
+	case PROTOCOL_FTP_CONTROL:
+	case PROTOCOL_IMAP:
+	case PROTOCOL_POP3:
+	case PROTOCOL_SMTP:
+	case PROTOCOL_MYSQL:
+	case PROTOCOL_POSTGRESQL:
+	case PROTOCOL_JABBER:
+		return true;
+	}
+	return false;
+}
+
+/* Is it known for good what the flow is, though it is not final? No pattern is
+ * asked then. */
+static __always_inline bool protocol_settled(const struct flow_hot *f)
+{
+	if (f->protocol_method < METHOD_PATTERN)
+		return false;
+	if (f->protocol == PROTOCOL_TLS)
+		return f->protocol_confidence == 100;
+	return late_possible(f->protocol) &&
+	       f->protocol_confidence >= CONFIDENCE_FINAL;
+}
+
+/* Note in the flow what is known of its TLS. Under the lock, and only if the entry
+ * is still the flow's, like a verdict. Global: verified once. */
+__noinline int tls_note(struct scratch *s, __u32 version, __u32 flags)
+{
+	struct flow_hot *f;
+	struct flow_cold *c;
+	struct stripe *guard;
+
+	if (!s)
+		return 0;
+	f = flow_at(s->work.index);
+	c = cold_at(s->work.index);
+	if (!f || !c)
+		return 0;
+	guard = lock_take((s->work.index / FLOW_WAYS) & lock_mask);
+	if (!guard) {
+		count(LOSS_VERDICT_BUSY);
+		return 0;
+	}
+	if (f->tag == s->work.tag) {
+		if (version)
+			c->tls_version = version;
+		c->tls_flags |= flags;
+	}
+	lock_release(guard);
+	return 1;
+}
+
+/* Does a handshake begin with this payload, of a stream that began as something
+ * else? The client's by its hello for certain, the server's only after that. */
+static __always_inline bool late_begins(struct scratch *s, struct flow_hot *f)
+{
+	struct flow_cold *c = cold_at(s->work.index);
+	__u32 end = s->work.length;
+
+	if (!c || !late_possible(f->protocol))
+		return false;
+	if (c->tls_flags & TLS_LATE) {
+		if (!hello_answers(&s->payload, end))
+			return false;
+	} else {
+		if (end < TLS_RECORD_HEADER + TLS_HANDSHAKE_HEADER ||
+		    !hello_begun(&s->payload, end))
+			return false;
+		tls_note(s, 0, TLS_LATE);
+	}
+	s->work.late = 1;
+	return true;
+}
+
+#endif /* XDPPROBE_LATE_H */
