@@ -166,7 +166,7 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 		return ctx_pass(hook);
 	}
 	if (result == OUTCOME_MORE && hello_begun(&h->data, h->contiguous))
-		answer = PROTOCOL_TLS;
+		answer = tls_protocol(s);
 	hello_release(h);
 	flow_unmark(f, (__u32)FLOW_PENDING_0 << d);
 	s->answer.records = 0; /* only what one packet brings is read */

@@ -63,9 +63,20 @@ static __always_inline bool http_method(const struct bytes *m)
 	return false;
 }
 
+/* The letters that methods begin with, as bits. */
+#define LETTER(c) (1U << ((c) - 'A'))
+#define HTTP_INITIALS                                                          \
+	(LETTER('C') | LETTER('D') | LETTER('G') | LETTER('H') | LETTER('L') | \
+	 LETTER('M') | LETTER('O') | LETTER('P') | LETTER('R') | LETTER('T') | \
+	 LETTER('U'))
+
 /* May these few bytes become a method? Capital letters, then a blank. */
 static __always_inline bool http_prefix(const struct bytes *m, __u32 end)
 {
+	__u32 initial = byte_at(m, 0) - 'A';
+
+	if (end && (initial >= 26 || !(HTTP_INITIALS >> (initial & 31) & 1)))
+		return false;
 #pragma unroll
 	for (__u32 i = 0; i < HTTP_METHOD_BYTES - 1; i++) {
 		__u32 c = byte_at(m, i);

@@ -11,6 +11,7 @@
 #include "moved.h"
 #include "name.h"
 #include "read.h"
+#include "socks.h"
 
 /* Copy the payload to scratch. False: could not, and that is counted. */
 static __always_inline bool payload_load(void *ctx, enum hook hook,
@@ -92,11 +93,16 @@ static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 	/* Only what a stream begins with says what the flow is; but TLS may begin
 	 * later, and then gives it a name. */
 	if (where == POSITION_LATER && !late_begins(s, f)) {
+		if (socks_read(s, 0)) {
+			*next = STAGE_NAME;
+			return true;
+		}
 		*next = STAGE_MATCH;
 		return !protocol_settled(f);
 	}
 	result = stream_read(s, &s->payload, end, &at);
 	if (result == OUTCOME_NAME) {
+		flow_mark(f, (__u32)FLOW_START_0 << d);
 		*next = STAGE_NAME;
 		return true;
 	}
@@ -104,6 +110,11 @@ static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 		*next = STAGE_SERVER;
 	if (result == OUTCOME_MORE || result == OUTCOME_SERVER)
 		return true;
+	if (result == OUTCOME_OTHER && socks_read(s, 1)) {
+		flow_mark(f, (__u32)FLOW_START_0 << d);
+		*next = STAGE_NAME;
+		return true;
+	}
 	answer = answer_read(&s->payload, end);
 	if (result == OUTCOME_OTHER && !answer && protocol_settled(f)) {
 		flow_mark(f, (__u32)FLOW_START_0 << d);

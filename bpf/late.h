@@ -19,9 +19,13 @@ static __always_inline bool late_possible(__u16 protocol)
 	case PROTOCOL_LDAP:
 	case PROTOCOL_SOCKS:
 	case PROTOCOL_FTP_CONTROL:
+	case PROTOCOL_FTPS: /* this and its like: TLS was asked for */
 	case PROTOCOL_IMAP:
+	case PROTOCOL_IMAPS:
 	case PROTOCOL_POP3:
+	case PROTOCOL_POPS:
 	case PROTOCOL_SMTP:
+	case PROTOCOL_SMTPS:
 	case PROTOCOL_MYSQL:
 	case PROTOCOL_POSTGRESQL:
 	case PROTOCOL_JABBER:
@@ -36,8 +40,8 @@ static __always_inline bool protocol_settled(const struct flow_hot *f)
 {
 	if (f->protocol_method < METHOD_PATTERN)
 		return false;
-	if (f->protocol == PROTOCOL_TLS)
-		return f->protocol_confidence == 100;
+	if (f->protocol_confidence == 100)
+		return true;
 	return late_possible(f->protocol) &&
 	       f->protocol_confidence >= CONFIDENCE_FINAL;
 }

@@ -106,6 +106,26 @@ static __always_inline bool tls_late(const struct scratch *s)
 	return c && c->tls_flags & TLS_LATE;
 }
 
+/* What a stream of TLS is called: some are known by their port (RFC 8314, 7; RFC
+ * 4217, 3). */
+static __always_inline __u16 tls_protocol(const struct scratch *s)
+{
+	if (tls_late(s))
+		return PROTOCOL_UNKNOWN;
+	switch (s->work.responder ? s->work.source_port :
+				    s->work.destination_port) {
+	case 465:
+		return PROTOCOL_SMTPS;
+	case 990:
+		return PROTOCOL_FTPS;
+	case 993:
+		return PROTOCOL_IMAPS;
+	case 995:
+		return PROTOCOL_POPS;
+	}
+	return PROTOCOL_TLS;
+}
+
 /* What the first bytes of a stream say; with OUTCOME_NAME, the name stands in
  * scratch.name. */
 static __always_inline enum outcome
@@ -117,7 +137,7 @@ stream_read(struct scratch *s, struct bytes *m, __u32 end, struct found *at)
 
 	if (result != OUTCOME_OTHER)
 		return result;
-	s->work.protocol = tls_late(s) ? PROTOCOL_UNKNOWN : PROTOCOL_TLS;
+	s->work.protocol = tls_protocol(s);
 	s->work.method = METHOD_SNI;
 	s->work.open = 1;
 	if (hello_answers(m, end))

@@ -279,7 +279,7 @@ __noinline int certificate_decide(struct scratch *s)
 		s->server.flags |= TLS_SNI_MISMATCH;
 	if (c->name || !certificate_name(s, m))
 		return 0;
-	s->work.protocol = tls_late(s) ? PROTOCOL_UNKNOWN : PROTOCOL_TLS;
+	s->work.protocol = tls_protocol(s);
 	s->work.method = METHOD_CERTIFICATE;
 	s->work.open = 1;
 	return 1;
@@ -301,7 +301,7 @@ __noinline int server_end(struct scratch *s, __u32 read)
 		named = certificate_decide(s);
 	tls_note(s, s->server.version, s->server.flags);
 	if (!named)
-		protocol_only(s, tls_late(s) ? f->protocol : PROTOCOL_TLS,
+		protocol_only(s, tls_late(s) ? f->protocol : tls_protocol(s),
 			      METHOD_PATTERN, 0);
 	direction_done(f, s->work.direction);
 	return named;

@@ -21,6 +21,7 @@ METHODS = {
     "pattern": "the bytes of a payload fit a signature",
     "ech-outer": "the outer server name of an encrypted ClientHello",
     "http-host": "the Host of an HTTP request",
+    "socks": "the name that a SOCKS proxy was asked for",
     "certificate": "a name in the server's certificate",
     "quic-sni": "the server name in a QUIC ClientHello",
     "sni": "the server name in a TLS ClientHello; without one, that it is a TLS hello",
