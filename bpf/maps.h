@@ -40,7 +40,7 @@ struct {
 	__type(value, struct flow_set);
 } flow_hot SEC(".maps");
 
-/* Key: set. Written at a flow's birth and by verdicts. 25.2 MB. (sized) */
+/* Key: set. Written at a flow's birth and by verdicts. 27.3 MB. (sized) */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
