@@ -106,6 +106,7 @@ enum protocol {
 	PROTOCOL_MYSQL = 123,
 	PROTOCOL_POSTGRESQL = 125,
 	PROTOCOL_JABBER = 368,
+	PROTOCOL_DTLS = 337,
 };
 
 /* Evidence, weakest first: a stronger one replaces a weaker one. */

@@ -7,6 +7,7 @@
 #define XDPPROBE_INSPECT_H
 
 #include "dns_answer.h"
+#include "dtls.h"
 #include "late.h"
 #include "moved.h"
 #include "name.h"
@@ -136,6 +137,16 @@ static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 	return false;
 }
 
+/* A name in a datagram that begins DTLS. Where DTLS comes behind something else, STUN
+ * for one, that is what the flow is. */
+static __always_inline bool dtls_name(struct scratch *s,
+				      const struct flow_hot *f)
+{
+	return (f->protocol_method < METHOD_PATTERN ||
+		f->protocol == PROTOCOL_DTLS) &&
+	       dtls_read(s);
+}
+
 /* True: the next stage is in *next. */
 static __always_inline bool inspect_udp(struct scratch *s, struct flow_hot *f,
 					enum stage *next)
@@ -158,7 +169,7 @@ static __always_inline bool inspect_udp(struct scratch *s, struct flow_hot *f,
 	if (result == OUTCOME_NAMELESS)
 		protocol_only(s, s->work.protocol, METHOD_DNS, 0);
 	if (result == OUTCOME_OTHER && f->protocol_method != METHOD_DNS) {
-		*next = STAGE_MATCH;
+		*next = dtls_name(s, f) ? STAGE_NAME : STAGE_MATCH;
 		return true;
 	}
 	return result == OUTCOME_NAME;

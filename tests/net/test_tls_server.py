@@ -54,10 +54,11 @@ class Site:
         assert child.stdout
         assert child.stdout.readline() == b"listening\n"
 
-    def connect(self, port: int, *options: str) -> None:
+    def connect(self, port: int, *options: str, check: bool = True) -> None:
         """A client of OpenSSL, which ends with its standard input."""
+        target = f"{self.veth.right.v4}:{port}"
         self.veth.left.namespace.run(
-            "openssl", "s_client", "-connect", f"{self.veth.right.v4}:{port}", *options
+            "openssl", "s_client", "-connect", target, *options, check=check
         )
 
     def flow(self, port: int) -> dict[str, Any]:
@@ -135,3 +136,19 @@ def test_tls_after_something_else(site: Site, dialogue: str) -> None:
         "protocol": PROTOCOLS[dialogue], "host": "mx.example.com", "tls_version": "1.2",
         "resumed": False, "sni_mismatch": True,
     }  # fmt: skip
+
+
+def test_dtls(site: Site) -> None:
+    certificate, key = site.made["one"]
+    server = site.veth.network.start(
+        site.veth.right.namespace,
+        *("openssl", "s_server", "-dtls1_2", "-accept", "4433"),
+        *("-cert", str(certificate), "-key", str(key)),
+        stdout=subprocess.PIPE,
+    )
+    assert server.stdout
+    assert b"ACCEPT\n" in iter(server.stdout.readline, b"")
+    # The server ends with its standard input, which may be too early for the client.
+    site.connect(4433, "-dtls1_2", "-servername", "www.example.org", check=False)
+    flow = site.flow(4433)
+    assert (flow["protocol"], flow["host"], flow["method"]) == ("dtls", "www.example.org", "sni")
