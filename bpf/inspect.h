@@ -75,6 +75,36 @@ static __always_inline bool inspect_answer(struct scratch *s,
 	return dns_stream(s, &s->payload, s->work.length) == OUTCOME_NAME;
 }
 
+/* Not of a protocol that is read here. What it is known to be is not asked again. */
+static __always_inline bool inspect_other(struct scratch *s, struct flow_hot *f,
+					  enum stage *next)
+{
+	__u32 d = s->work.direction & 1;
+
+	if (socks_read(s, 1)) {
+		flow_mark(f, (__u32)FLOW_START_0 << d);
+		*next = STAGE_NAME;
+		return true;
+	}
+	*next = STAGE_MATCH;
+	if (!protocol_settled(f) && maybe_later(s, f))
+		s->work.after = STAGE_STREAM;
+	else
+		flow_mark(f, (__u32)FLOW_START_0 << d);
+	return !protocol_settled(f);
+}
+
+/* Behind the first bytes of its direction, and no hello. */
+static __always_inline bool inspect_later(struct scratch *s, struct flow_hot *f,
+					  enum stage *next)
+{
+	*next = STAGE_NAME;
+	if (socks_read(s, 0))
+		return true;
+	*next = STAGE_MATCH;
+	return !protocol_settled(f);
+}
+
 /* True: the next stage is in *next. */
 static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 					enum stage *next)
@@ -93,48 +123,23 @@ static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 	spend(f, d);
 	/* Only what a stream begins with says what the flow is; but TLS may begin
 	 * later, and then gives it a name. */
-	if (where == POSITION_LATER && !late_begins(s, f)) {
-		if (socks_read(s, 0)) {
-			*next = STAGE_NAME;
-			return true;
-		}
-		*next = STAGE_MATCH;
-		return !protocol_settled(f);
-	}
+	if (where == POSITION_LATER && !late_begins(s, f))
+		return inspect_later(s, f, next);
 	result = stream_read(s, &s->payload, end, &at);
-	if (result == OUTCOME_NAME) {
-		flow_mark(f, (__u32)FLOW_START_0 << d);
-		*next = STAGE_NAME;
-		return true;
-	}
 	if (result == OUTCOME_SERVER)
 		*next = STAGE_SERVER;
 	if (result == OUTCOME_MORE || result == OUTCOME_SERVER)
 		return true;
-	if (result == OUTCOME_OTHER && socks_read(s, 1)) {
-		flow_mark(f, (__u32)FLOW_START_0 << d);
-		*next = STAGE_NAME;
-		return true;
-	}
 	answer = answer_read(&s->payload, end);
-	if (result == OUTCOME_OTHER && !answer && protocol_settled(f)) {
-		flow_mark(f, (__u32)FLOW_START_0 << d);
-		return false;
-	}
-	if (result == OUTCOME_OTHER && !answer) {
-		*next = STAGE_MATCH;
-		if (maybe_later(s, f))
-			s->work.after = STAGE_STREAM;
-		else
-			flow_mark(f, (__u32)FLOW_START_0 << d);
-		return true;
-	}
+	if (result == OUTCOME_OTHER && !answer)
+		return inspect_other(s, f, next);
 	flow_mark(f, (__u32)FLOW_START_0 << d);
+	*next = STAGE_NAME;
 	if (result == OUTCOME_NAMELESS)
 		stream_nameless(s);
 	else if (result == OUTCOME_OTHER)
 		stream_answer(s, answer);
-	return false;
+	return result == OUTCOME_NAME;
 }
 
 /* A name in a datagram that begins DTLS. Where DTLS comes behind something else, STUN

@@ -34,15 +34,23 @@ static __always_inline bool late_possible(__u16 protocol)
 	return false;
 }
 
+/* Those that are TLS from the start, by a hello or its answer. */
+static __always_inline bool tls_named(__u16 protocol)
+{
+	return protocol == PROTOCOL_TLS || protocol == PROTOCOL_FTPS ||
+	       protocol == PROTOCOL_IMAPS || protocol == PROTOCOL_POPS ||
+	       protocol == PROTOCOL_SMTPS;
+}
+
 /* Is it known for good what the flow is, though it is not final? No pattern is
- * asked then. */
+ * asked then. An HTTP flow without a name may still get an application by one. */
 static __always_inline bool protocol_settled(const struct flow_hot *f)
 {
-	if (f->protocol_method < METHOD_PATTERN)
-		return false;
-	if (f->protocol_confidence == 100)
+	if (f->protocol_method != METHOD_PATTERN)
+		return f->protocol_method > METHOD_PATTERN;
+	if (tls_named(f->protocol) && f->protocol_confidence == 100)
 		return true;
-	return late_possible(f->protocol) &&
+	return f->protocol != PROTOCOL_HTTP && late_possible(f->protocol) &&
 	       f->protocol_confidence >= CONFIDENCE_FINAL;
 }
 

@@ -344,6 +344,9 @@ static __always_inline int stage_server(void *ctx, enum hook hook)
 	if (h && result == OUTCOME_MORE && h->due <= STREAM_MAX &&
 	    h->work < HELLO_WORK_MAX && f->spent[d] < inspect_budget) {
 		hello_unlock(h);
+		/* The rest may never come. */
+		if (s->server.version)
+			tls_note(s, s->server.version, 0);
 		return ctx_pass(hook);
 	}
 	if (h) {
