@@ -220,6 +220,16 @@ def test_only_the_server_is_seen(plane: Plane) -> None:
     assert host(plane, talk) == ("a.example", "certificate")
 
 
+def test_the_version_is_known_before_the_certificate_is_whole(plane: Plane) -> None:
+    talk = opened(plane, b"www.example.com")
+    first, second, *_ = talk.segments(
+        flight(certificate([b"a.example"], padding=4000)), from_client=False
+    )
+    plane.send(first, second)
+    assert plane.tls(talk) == (0x0303, set())
+    assert not plane.final(talk)
+
+
 def test_first_segment_lost_and_sent_again(plane: Plane) -> None:
     talk = opened(plane)
     first, *others = talk.segments(flight(certificate([b"a.example"], padding=4000)),
