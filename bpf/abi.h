@@ -73,6 +73,9 @@ enum counter {
 	LOSS_CERTIFICATE_MALFORMED, /* certificate that is no DER, or lies */
 	LOSS_CERTIFICATE_LONG, /* more names or extensions than looked at */
 	INFO_CERTIFICATES,     /* certificates read */
+	INFO_TEXTS,		  /* texts that a signature knows */
+	INFO_SOCKETS,		  /* named by what else their socket does */
+	LOSS_STUN_LONG,		  /* more STUN attributes than are looked at */
 	COUNTER_MAX,
 };
 
@@ -136,6 +139,7 @@ enum stage {
 	STAGE_QUIC,	   /* open a QUIC Initial */
 	STAGE_CRYPTO,	   /* read the hello in it, or put it together */
 	STAGE_SERVER,	   /* read a TLS server's first flight */
+	STAGE_STUN,	   /* look at a STUN message's attributes, decide */
 	STAGE_MAX,
 };
 
@@ -385,8 +389,8 @@ struct match_row {
 	__u8 field_size;  /* bytes of the length field, 0: none */
 	__u8 field_flags; /* enum match_field */
 	__u16 field_at;
-	__u16 reserved;
-	__s32 plus;	 /* payload length less the field's value */
+	__u16 multiplier; /* of the field's value */
+	__s32 plus;	 /* payload length less that product */
 	__u32 signature; /* its number in the files' order */
 };
 
@@ -405,6 +409,34 @@ struct match_class {
 
 struct match_automaton {
 	__u16 next[MATCH_STATES][256];
+};
+
+/*
+ * Signatures by a text that stands in one field of a message: of its kind, the
+ * longest one that the text begins with decides.
+ */
+#define TEXT_LEN 63 /* bytes that are compared */
+
+enum text_kind {
+	TEXT_NONE = 0,
+	TEXT_USER_AGENT,     /* HTTP's field, RFC 9110, 10.1.5 */
+	TEXT_STUN_ATTRIBUTE, /* its type, two bytes */
+	TEXT_STUN_REALM,     /* a domain, as in name_key: reversed, '.' */
+	TEXT_STUN_SOFTWARE,
+};
+
+struct text_key {
+	__u32 prefix_bits; /* of the two that follow; 0: no text */
+	__u8 kind;	   /* enum text_kind */
+	__u8 text[TEXT_LEN];
+};
+
+struct text_value {
+	__u16 protocol; /* label ids, 0: none */
+	__u16 app;
+	__u8 confidence; /* 0..100 */
+	__u8 final;
+	__u16 reserved;
 };
 
 enum record_kind {
@@ -495,6 +527,8 @@ _Static_assert(sizeof(struct peer_filter) == 524328, "abi");
 _Static_assert(sizeof(struct match_row) == 24, "abi");
 _Static_assert(sizeof(struct match_class) == 1215496, "abi");
 _Static_assert(sizeof(struct flow_record) == 432, "abi");
+_Static_assert(sizeof(struct text_key) == 68, "abi");
+_Static_assert(sizeof(struct text_value) == 8, "abi");
 _Static_assert(sizeof(struct replay_value) == 16, "abi");
 _Static_assert(sizeof(struct slot_info) == 112, "abi");
 _Static_assert(sizeof(struct label_info) == 64, "abi");

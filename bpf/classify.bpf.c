@@ -233,6 +233,12 @@ int xdp_server(struct xdp_md *ctx)
 	return stage_server(ctx, HOOK_XDP);
 }
 
+SEC("xdp.frags")
+int xdp_stun(struct xdp_md *ctx)
+{
+	return stage_stun(ctx, HOOK_XDP);
+}
+
 SEC("tc")
 int tc_inspect(struct __sk_buff *ctx)
 {
@@ -275,6 +281,12 @@ int tc_server(struct __sk_buff *ctx)
 	return stage_server(ctx, HOOK_TC);
 }
 
+SEC("tc")
+int tc_stun(struct __sk_buff *ctx)
+{
+	return stage_stun(ctx, HOOK_TC);
+}
+
 /* Test-run only: the clocks that the loader calibrates and readers convert. */
 SEC("xdp")
 int clock_read(struct xdp_md *ctx)
@@ -307,6 +319,9 @@ const struct {
 	struct name_key name_key;
 	struct name_rule name_rule;
 	enum match_field match_field;
+	enum text_kind text_kind;
+	struct text_key text_key;
+	struct text_value text_value;
 	struct match_class match_class[0]; /* described, but not there */
 	struct match_automaton match_automaton[0];
 	enum peers peers;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The Host of an HTTP/1 request (RFC 9112, 3 and 5; RFC 9110, 7.2).
+ * The Host of an HTTP/1 request, and its User-Agent (RFC 9112, 3 and 5; RFC 9110,
+ * 7.2 and 10.1.5).
  *
  *   method SP target SP "HTTP/1." digit CRLF
  *   *( field-name ":" OWS value OWS CRLF )
@@ -101,6 +102,19 @@ static __always_inline bool http_connects(const struct bytes *m)
 	return be32_at(m, 0) == FOUR('C', 'O', 'N', 'N');
 }
 
+static __always_inline bool http_is_host(const struct bytes *m, __u32 at)
+{
+	return (be32_at(m, at) | 0x20202020) == FOUR('h', 'o', 's', 't') &&
+	       byte_at(m, at + 4) == ':';
+}
+
+static __always_inline bool http_is_agent(const struct bytes *m, __u32 at)
+{
+	return (be32_at(m, at) | 0x20202020) == FOUR('u', 's', 'e', 'r') &&
+	       (be32_at(m, at + 4) | 0x00202020) == FOUR('-', 'a', 'g', 'e') &&
+	       (be24_at(m, at + 8) | 0x202000) == FOUR(0, 'n', 't', ':');
+}
+
 /*
  * One line: the first must end with the version, an empty one ends the header.
  * Returns 1 to stop. Global: verified once, and not for each word that an end may
@@ -135,15 +149,18 @@ __noinline int http_line(struct bytes *m, __u32 newline)
 		return 1;
 	}
 	if (last == at) {
-		state->result = OUTCOME_NAMELESS;
+		if (state->result != OUTCOME_NAME)
+			state->result = OUTCOME_NAMELESS;
 		return 1;
 	}
-	if ((be32_at(m, at) | 0x20202020) == FOUR('h', 'o', 's', 't') &&
-	    byte_at(m, at + 4) == ':') {
+	if (state->result != OUTCOME_NAME && http_is_host(m, at)) {
 		state->value = at + 5;
 		state->result = OUTCOME_NAME;
-		return 1;
+	} else if (!state->agent && http_is_agent(m, at)) {
+		state->agent = at + 11;
 	}
+	if (state->agent && state->result == OUTCOME_NAME)
+		return 1;
 next:
 	state->at = state->from = newline + 1;
 	return 0;
@@ -172,15 +189,22 @@ static long http_step(__u32 index, struct http_scan *s)
 	return newline >= s->end || http_line(s->m, newline);
 }
 
-/* The Host field's value from its first byte on; name_normalise() finds where
- * the host in it ends. */
-static __always_inline int http_host(const struct bytes *m, __u32 at, __u32 end,
-				     struct found *out)
+/* Where a field's value begins. */
+static __always_inline __u32 http_value(const struct bytes *m, __u32 at)
 {
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < HTTP_BLANKS_MAX; i++, at++)
 		if (byte_at(m, at) != ' ' && byte_at(m, at) != '\t')
 			break;
+	return at;
+}
+
+/* The Host field's value from its first byte on; name_normalise() finds where
+ * the host in it ends. */
+static __always_inline int http_host(const struct bytes *m, __u32 at, __u32 end,
+				     struct found *out)
+{
+	at = http_value(m, at);
 	if (at >= end)
 		return OUTCOME_NAMELESS;
 	out->offset = at;
@@ -205,6 +229,7 @@ __noinline int http_read(struct bytes *m, __u32 end, struct found *out)
 	opaque(s);
 	scan.state = &s->http;
 	scan.state->at = scan.state->from = scan.state->lines = 0;
+	scan.state->agent = 0;
 	scan.state->result = OUTCOME_MORE;
 	steps = bpf_loop(HTTP_STEPS_MAX, http_step, &scan, 0);
 	if (scan.state->result == OUTCOME_NAME)

@@ -222,6 +222,8 @@ static __always_inline int stage_name(void *ctx, enum hook hook)
 		dns_learn(s);
 	if (s->work.method == METHOD_SNI)
 		client_done(s);
+	if (s->work.method == METHOD_HTTP_HOST)
+		text_give(s, s->verdict.name);
 	return ctx_pass(hook);
 }
 

@@ -237,6 +237,45 @@ struct {
 	__array(values, struct automaton_table);
 } match_automata SEC(".maps");
 
+/* The signatures' texts, two generations like the name rules. Full: the compiler
+ * refuses more. 128 bytes a text. */
+struct text_trie {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__uint(key_size, sizeof(struct text_key));
+	__uint(value_size, sizeof(struct text_value));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct text_trie);
+} texts SEC(".maps");
+
+/* Sockets whose STUN messages said whose they are, see stun.h. Full: about the one
+ * that was used longest ago goes; what else it does has no application then. 0.5 MB. */
+struct socket_key {
+	__u8 address[16];
+	__u8 port[2];
+	__u16 vlan;
+	__u32 tunnel_id;
+};
+
+struct socket_app {
+	__u32 seen; /* jiffies */
+	__u16 app;
+	__u16 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct socket_key);
+	__type(value, struct socket_app);
+} sockets SEC(".maps");
+
 /* Key: reader. A ring has one consumer position, so each reader brings its own
  * and sets its bit in control.readers. Full: LOSS_RING_FULL. */
 struct reader_ring {
@@ -557,9 +596,9 @@ struct http_state {
 	__u32 at;    /* of the line that is looked at */
 	__u32 from;  /* where the search for its end goes on */
 	__u32 value; /* of the Host field, when found */
+	__u32 agent; /* the User-Agent field's, 0: none so far */
 	__u32 lines;
 	__s32 result;
-	__u32 reserved;
 };
 
 /* Guard before and behind the payload: the assembler copies whole words and
@@ -634,6 +673,21 @@ struct quic_state {
 	struct aes_state aes;
 };
 
+/* How far a STUN message was looked at, and what its attributes say. */
+struct stun_state {
+	__u32 at;    /* of the next attribute */
+	__u32 end;   /* of the message */
+	__u32 realm; /* of the attribute's value, 0: none */
+	__u32 realm_length;
+	__u32 software;
+	__u32 software_length;
+	__u32 cookie; /* 0: as before RFC 5389 */
+	__u32 reserved;
+	struct text_value best;
+	struct socket_key key;
+	struct socket_app value;
+};
+
 struct scratch {
 	struct packet packet;
 	struct packet inside; /* of a tunnel that is one flow */
@@ -656,6 +710,8 @@ struct scratch {
 		struct moved_key key;
 		struct moved_value value;
 	} moved;
+	struct stun_state stun;
+	struct text_key text; /* that is asked about */
 	struct name_key key;
 	__u32 reserved;
 	__u8 name[NAME_MAX_LEN + 1];

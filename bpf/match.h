@@ -9,7 +9,7 @@
 #include "bits.h"
 #include "late.h"
 #include "outcome.h"
-#include "verdict.h"
+#include "stun.h"
 
 #define MATCH_STEP 4   /* words that are looked at together */
 #define MATCH_TRIES 16 /* rows whose last conditions are looked at */
@@ -131,7 +131,7 @@ static __always_inline bool match_field(const struct scratch *s,
 					const struct match_row *r)
 {
 	__u32 value = 0, size = r->field_size, at = r->field_at;
-	__s64 length = s->work.length;
+	__s64 length = s->work.length, said;
 
 	if (!size)
 		return true;
@@ -146,9 +146,10 @@ static __always_inline bool match_field(const struct scratch *s,
 			break;
 		value = value << 8 | byte_at(&s->payload, from);
 	}
+	said = (__s64)value * r->multiplier + r->plus;
 	if (r->field_flags & MATCH_FIELD_WITHIN)
-		return (__s64)value + r->plus <= length;
-	return (__s64)value + r->plus == length;
+		return said <= length;
+	return said == length;
 }
 
 /* A port says something where it is the responder's; initiators take any. */
@@ -249,23 +250,29 @@ static __always_inline bool match_payload(struct scratch *s)
 	return t->row[row].method >= METHOD_PATTERN;
 }
 
+/* May something better than a pattern's word be found? */
+static __always_inline bool match_open(const struct scratch *s)
+{
+	const struct flow_hot *f = flow_at(s->work.index);
+
+	return f && !(f->flags & FLOW_FINAL);
+}
+
 static __always_inline int stage_match(void *ctx, enum hook hook)
 {
 	struct scratch *s = scratch_get();
-
-	struct control_value *c;
-	__u32 zero = 0;
+	enum stage next;
 
 	if (!s)
 		return ctx_pass(hook);
 	opaque(s);
-	c = bpf_map_lookup_elem(&control, &zero);
-	if (!c)
-		return ctx_pass(hook);
-	/* Once a packet: a reload may happen between two questions. */
-	s->work.generation = c->generation & 1;
-	if (!match_payload(s) && s->work.after) {
-		ctx_tail_call(ctx, hook, STAGE_STREAM);
+	generation_choose(s);
+	if (match_payload(s))
+		next = match_open(s) && stun_begin(s) ? STAGE_STUN : 0;
+	else
+		next = s->work.after;
+	if (next) {
+		ctx_tail_call(ctx, hook, next);
 		count(LOSS_TAIL_CALL);
 	}
 	return ctx_pass(hook);

@@ -6,7 +6,7 @@
 #ifndef XDPPROBE_NAME_H
 #define XDPPROBE_NAME_H
 
-#include "verdict.h"
+#include "text.h"
 
 #define IPV4_LABEL_MAX 4 /* three digits and the dot before them */
 #define NAME_BUSY 1	 /* name_entry.hash while another CPU writes it */
@@ -130,13 +130,11 @@ static __always_inline int name_normalise(struct scratch *s)
 
 static __always_inline struct name_rule *name_match(struct scratch *s)
 {
-	__u32 key = 0;
-	struct control_value *c = bpf_map_lookup_elem(&control, &key);
+	__u32 key;
 	void *rules;
 
-	if (!c)
-		return NULL;
-	key = c->generation & 1;
+	generation_choose(s);
+	key = s->work.generation & 1;
 	rules = bpf_map_lookup_elem(&name_rules, &key);
 	return rules ? bpf_map_lookup_elem(rules, &s->key) : NULL;
 }

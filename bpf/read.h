@@ -9,7 +9,7 @@
 #include "dns.h"
 #include "hello.h"
 #include "http.h"
-#include "verdict.h"
+#include "text.h"
 
 #define SSH_BANNER_MIN 8
 
@@ -41,6 +41,24 @@ static __always_inline bool name_take(struct scratch *s, const void *from,
 		return false;
 	s->work.name_length = length;
 	return true;
+}
+
+/* What an HTTP request says of its sender, to be asked about when it is decided.
+ * Lines that follow may be taken along: no signature's text goes over a line.
+ * Global: verified once. */
+__noinline int agent_take(struct bytes *m, __u32 end)
+{
+	struct scratch *s = scratch_get();
+	__u32 at;
+
+	if (!m || !s || !s->http.agent)
+		return 0;
+	at = http_value(m, s->http.agent);
+	opaque(at);
+	if (at >= end || at > STREAM_MAX - TEXT_LEN)
+		return 0;
+	text_take(s, TEXT_USER_AGENT, &m->b[at], end - at);
+	return 1;
 }
 
 /* The protocol is known, a name is not (or not yet). */
@@ -135,6 +153,7 @@ stream_read(struct scratch *s, struct bytes *m, __u32 end, struct found *at)
 	struct joined_bytes *to;
 	__u32 zero = 0;
 
+	s->text.prefix_bits = 0;
 	if (result != OUTCOME_OTHER)
 		return result;
 	s->work.protocol = tls_protocol(s);
@@ -151,6 +170,8 @@ stream_read(struct scratch *s, struct bytes *m, __u32 end, struct found *at)
 		s->work.method = METHOD_HTTP_HOST;
 		result = http_read(m, end, at);
 		s->work.open = http_connects(m);
+		if (result == OUTCOME_NAME || result == OUTCOME_NAMELESS)
+			agent_take(m, end);
 	}
 	if (result == OUTCOME_MALFORMED)
 		count(LOSS_HELLO_MALFORMED);
@@ -186,6 +207,7 @@ static __always_inline void stream_nameless(struct scratch *s)
 {
 	protocol_only(s, s->work.protocol, METHOD_PATTERN,
 		      s->work.protocol == PROTOCOL_DNS);
+	text_give(s, 0);
 	if (s->work.method == METHOD_SNI)
 		client_done(s);
 }

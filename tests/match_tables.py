@@ -26,7 +26,7 @@ ROW = np.dtype(
         ("field_size", "u1"),
         ("field_flags", "u1"),
         ("field_at", "<u2"),
-        ("reserved", "<u2"),
+        ("multiplier", "<u2"),
         ("plus", "<i4"),
         ("signature", "<u4"),
     ]
@@ -108,7 +108,7 @@ def _field_agrees(row: Any, payload: bytes) -> bool:
     if not size:
         return True
     value = int.from_bytes(payload[at : at + size], "little" if flags & 1 else "big")
-    total = value + int(row["plus"])
+    total = value * int(row["multiplier"]) + int(row["plus"])
     return total <= len(payload) if flags & 2 else total == len(payload)
 
 

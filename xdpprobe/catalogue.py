@@ -14,6 +14,7 @@ from pathlib import Path
 
 from xdpprobe import signature_file
 from xdpprobe.errors import DataError
+from xdpprobe.patterns.texts import refuse_twice
 from xdpprobe.rules import NameRule
 from xdpprobe.signature_file import Entry
 from xdpprobe.signature_table import Signature
@@ -69,6 +70,7 @@ def load(directories: Sequence[Path] | None = None) -> Catalogue:
             entries += contents.entries
             added += contents.signatures
         merged.add(entries)
+        refuse_twice(added)
         signatures = added + signatures
     signatures = list(merged.resolve(signatures))
     merged.check_apps({signature.app for signature in signatures})

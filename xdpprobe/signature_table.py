@@ -8,10 +8,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from xdpprobe import signature_texts
 from xdpprobe import signature_values as values
 from xdpprobe.errors import DataError
 from xdpprobe.patterns.regex import Regex, parse_regex
 from xdpprobe.signature_source import SourceText
+from xdpprobe.signature_texts import Text
 from xdpprobe.signature_values import Bad, brief
 
 # bpf/abi.h has room for so much; tests hold these against it.
@@ -24,6 +26,7 @@ FINAL_CONFIDENCE = 90  # from here on a match ends the inspection of a flow
 PATTERN_CONFIDENCE, PORT_CONFIDENCE = 90, 20
 REGEX_LIMIT = 8  # `match` of one signature
 PLUS_LIMIT = 65535
+MULTIPLIER_LIMIT = 255
 SOURCE_LIMIT = 200
 
 
@@ -38,13 +41,14 @@ ANY_LENGTH, FIRST_PACKET = Span(1, LENGTH_MAX), Span(1, 1)
 
 
 class LengthField(NamedTuple):
-    """A number in the payload that says how long the payload is: `value + plus`."""
+    """A number in the payload that says how long it is: `value * multiplier + plus`."""
 
     at: int
     size: int
     little: bool = False
     plus: int = 0
     within: bool = False  # or less: more messages may follow
+    multiplier: int = 1
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -52,6 +56,7 @@ class Signature:
     """A signature as a file defines it; not to be changed.
 
     The catalogue fills in `protocol_id` and `app_id`. `length.high` is LENGTH_MAX where it is open.
+    One that has `texts` is looked up by them: of the rest, only confidence and source count.
     """
 
     index: int  # of the table among the signatures of the file
@@ -70,6 +75,7 @@ class Signature:
     search: int = 1
     confidence: int = PATTERN_CONFIDENCE
     source: str = ""
+    texts: tuple[Text, ...] = ()
     protocol_id: int = 0
     app_id: int = 0
 
@@ -85,7 +91,7 @@ class Signature:
     @property
     def by_port(self) -> bool:
         """Whether it knows nothing but ports: the weakest evidence."""
-        return not self.match
+        return not self.match and not self.texts
 
     @property
     def names(self) -> bool:
@@ -114,11 +120,15 @@ def signature(source: SourceText, index: int, table: dict[str, object]) -> Signa
         except Bad as bad:
             where = source.where("signature", index, key, bad.value)
             raise DataError(where, f"{key}: {brief(bad.why)}", bad.hint) from None
+    by_text = bool(checked.keys() & signature_texts.KEYS.keys())
     try:
-        _check_together(checked)
+        (signature_texts.check_together if by_text else _check_together)(checked)
     except Bad as bad:
         key = str(bad.value) if bad.value else ""
         raise DataError(source.where("signature", index, key), bad.why, bad.hint) from None
+    if by_text:
+        texts = [text for key in signature_texts.KEYS for text in checked.pop(key, ())]
+        return Signature(index=index, file=source, l4="", texts=tuple(texts), **checked)
     checked.setdefault("packet", FIRST_PACKET if checked["l4"] == "tcp" else Span(1, PACKETS))
     if "match" not in checked:
         checked.setdefault("confidence", PORT_CONFIDENCE)
@@ -217,6 +227,7 @@ _FIELD_KEYS: dict[str, Callable[[object], Any]] = {
     "order": _word("big", "little"),
     "plus": values.number(range(-PLUS_LIMIT, PLUS_LIMIT + 1)),
     "is": _word("equal", "within"),
+    "multiplier": values.number(range(1, MULTIPLIER_LIMIT + 1)),
 }
 
 
@@ -242,6 +253,7 @@ def _field(value: object) -> LengthField:
         little=given.get("order") == "little",
         plus=given.get("plus", 0),
         within=given.get("is") == "within",
+        multiplier=given.get("multiplier", 1),
     )
 
 
@@ -260,5 +272,6 @@ _KEYS: dict[str, Callable[[object], Any]] = {
     "search": values.number(range(1, SEARCH_MAX + 1)),
     "confidence": values.number(range(1, 101)),
     "source": values.line_of_text(SOURCE_LIMIT),
+    **signature_texts.KEYS,
 }
 _FIELDS = {"from": "sender"}  # words that Python keeps for itself

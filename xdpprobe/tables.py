@@ -19,6 +19,7 @@ from xdpprobe.clock import lasting_ns
 from xdpprobe.errors import DataError
 from xdpprobe.libbpf import possible_cpus
 from xdpprobe.patterns import cache
+from xdpprobe.patterns.texts import compile_texts
 from xdpprobe.peer_file import Said
 from xdpprobe.peer_sets import PeerSet, compile_set
 from xdpprobe.rules import NameRule, compile_rules
@@ -124,6 +125,7 @@ class Tables:
             "name_rules": entries,
             "match_tables": _numbered(classes),
             "match_automata": _numbered(automaton),
+            "texts": compile_texts(catalogue.signatures, self.abi),
         }
         published = {
             peer_text.parse_prefix(text): Said(label, 0)

@@ -178,7 +178,7 @@ def _may(signature: Signature, evidence: Evidence, number: int, flow: Flow) -> b
     """Whether a signature can have given a flow that label with that evidence."""
     return (
         number == (signature.app_id if evidence.kind == "app" else signature.protocol_id)
-        and signature.l4 == flow.l4
+        and signature.l4 in ("", flow.l4)
         and signature.by_port == (evidence.method == "port")
         and signature.confidence == evidence.confidence
         and (

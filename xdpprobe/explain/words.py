@@ -55,6 +55,9 @@ def conditions(signature: Signature) -> str:
     """What a signature asks for, in short."""
     texts = (regex.text for regex in signature.match)
     parts = [text if len(text) <= 60 else text[:57] + "..." for text in texts]
+    for kind in dict.fromkeys(text.kind for text in signature.texts):
+        shown = [_shown(text.shown) for text in signature.texts if text.kind == kind]
+        parts.append(f"{kind} " + ", ".join(shown[:4]) + ("..." if len(shown) > 4 else ""))
     if signature.port:
         parts.append("port " + ", ".join(_span(low, high) for low, high in signature.port))
     if signature.sender:
@@ -62,6 +65,10 @@ def conditions(signature: Signature) -> str:
     if signature.after:
         parts.append(f"after {signature.after}")
     return "; ".join(parts)
+
+
+def _shown(text: str | int) -> str:
+    return text if isinstance(text, str) else f"{text:#06x}"
 
 
 def _span(low: int, high: int) -> str:

@@ -68,6 +68,7 @@ def compile_signatures(signatures: Sequence[Signature], layouts: Layouts) -> Com
     rows = [
         row
         for number, signature in enumerate(signatures)
+        if not signature.texts
         for row in rows_of(signature, number, width, effort)
     ]
     rows.sort(key=_precedence)
@@ -195,7 +196,7 @@ class _Class:
             if (field := signature.field) is not None:
                 target["field_at"], target["field_size"] = field.at, field.size
                 target["field_flags"] = LITTLE * field.little | WITHIN * field.within
-                target["plus"] = field.plus
+                target["plus"], target["multiplier"] = field.plus, field.multiplier
 
     def _fill_bytes(self) -> None:
         width, rows = int(self._record["width"]), self._rows

@@ -79,7 +79,7 @@ def _field_agrees(row: Array, payload: Payload) -> bool:
     if at + size > payload.length:
         return False
     value = int.from_bytes(payload.head[at : at + size], "little" if flags & LITTLE else "big")
-    said = value + int(row["plus"])
+    said = value * int(row["multiplier"]) + int(row["plus"])
     return said <= payload.length if flags & WITHIN else said == payload.length
 
 

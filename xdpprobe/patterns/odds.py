@@ -105,7 +105,7 @@ def _field_odds(
 ) -> Floats:
     """For each length, the part of the field's possible values that agree with it."""
     allowed = field_masks(field, masks)
-    top = int(lengths[-1]) - field.plus
+    top = (int(lengths[-1]) - field.plus) // field.multiplier
     possible = math.prod(mask.bit_count() for mask in allowed)
     if top < 0:
         return np.zeros(len(lengths))
@@ -117,9 +117,9 @@ def _field_odds(
                 np.frombuffer(mask.to_bytes(32, "little"), np.uint8), bitorder="little"
             )
             good &= table[values >> (8 * place) & 0xFF].astype(bool)
-    wanted = lengths - field.plus
+    wanted, rest = np.divmod(lengths - field.plus, field.multiplier)
     if field.within:
         counts = np.concatenate(([0], np.cumsum(good)))
         return counts[np.clip(wanted + 1, 0, len(values))] / possible
-    inside = (wanted >= 0) & (wanted < len(values))
+    inside = (wanted >= 0) & (wanted < len(values)) & (rest == 0)
     return np.where(inside, good[np.clip(wanted, 0, len(values) - 1)], False) / possible

@@ -186,7 +186,7 @@ def _by_field(field: LengthField, masks: Masks, low: int, high: int) -> tuple[in
     for place, mask in enumerate(odds.field_masks(field, masks)):
         least += ((mask & -mask).bit_length() - 1) << (8 * place)
         most += (mask.bit_length() - 1) << (8 * place)
-    low = max(low, field.at + field.size, least + field.plus)
+    low = max(low, field.at + field.size, least * field.multiplier + field.plus)
     if not field.within:
-        high = min(high, most + field.plus)
+        high = min(high, most * field.multiplier + field.plus)
     return low, high

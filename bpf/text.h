@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Signatures by a text: what a message's field says of itself. See struct
+ * text_key in abi.h.
+ */
+#ifndef XDPPROBE_TEXT_H
+#define XDPPROBE_TEXT_H
+
+#include "verdict.h"
+
+/* Which tables count for this packet: asked once, for a reload may happen between
+ * two questions. */
+static __always_inline void generation_choose(struct scratch *s)
+{
+	__u32 zero = 0;
+	struct control_value *c = bpf_map_lookup_elem(&control, &zero);
+
+	s->work.generation = c ? c->generation & 1 : 0;
+}
+
+/* Take the text at `from`; what is behind TEXT_LEN bytes does not count. */
+static __always_inline void text_take(struct scratch *s, enum text_kind kind,
+				      const void *from, __u32 length)
+{
+	s->text.prefix_bits = 0;
+	if (length > TEXT_LEN)
+		length = TEXT_LEN;
+	if (!length)
+		return;
+	__builtin_memset(s->text.text, 0, sizeof(s->text.text));
+	opaque(length);
+	length &= TEXT_LEN;
+	if (bpf_probe_read_kernel(s->text.text, length, from))
+		return;
+	s->text.kind = kind;
+	s->text.prefix_bits = (1 + length) * 8;
+}
+
+/* What the signatures say of scratch.text. */
+static __always_inline const struct text_value *
+text_find(const struct scratch *s)
+{
+	__u32 generation = s->work.generation & 1;
+	void *table = bpf_map_lookup_elem(&texts, &generation);
+
+	return table ? bpf_map_lookup_elem(table, &s->text) : NULL;
+}
+
+/* `name`: the flow's, whose text stands in scratch.name; 0: none. */
+static __always_inline void text_decide(struct scratch *s,
+					const struct text_value *t, __u64 name)
+{
+	s->verdict = (struct verdict){
+		.protocol = t->protocol,
+		.app = t->app,
+		.protocol_method = METHOD_PATTERN,
+		.app_method = METHOD_PATTERN,
+		.confidence = t->confidence,
+		.final = t->final,
+		.name = name,
+	};
+	verdict_give();
+}
+
+/* Beside a name that no rule knows, or without one: what the message's text says.
+ * Global: verified once. */
+__noinline int text_give(struct scratch *s, __u64 name)
+{
+	const struct text_value *t;
+
+	if (!s || !s->text.prefix_bits)
+		return 0;
+	generation_choose(s);
+	t = text_find(s);
+	if (!t)
+		return 0;
+	count(INFO_TEXTS);
+	text_decide(s, t, name);
+	return 1;
+}
+
+#endif /* XDPPROBE_TEXT_H */
