@@ -390,8 +390,8 @@ struct match_row {
 	__u8 field_flags; /* enum match_field */
 	__u16 field_at;
 	__u16 multiplier; /* of the field's value */
-	__s32 plus;	 /* payload length less that product */
-	__u32 signature; /* its number in the files' order */
+	__s32 plus;	  /* payload length less that product */
+	__u32 signature;  /* its number in the files' order */
 };
 
 struct match_class {
@@ -419,7 +419,9 @@ struct match_automaton {
 
 enum text_kind {
 	TEXT_NONE = 0,
-	TEXT_USER_AGENT,     /* HTTP's field, RFC 9110, 10.1.5 */
+	TEXT_USER_AGENT,     /* of HTTP, RFC 9110, 10.1.5 */
+	TEXT_CONTENT_TYPE,   /* of HTTP, RFC 9110, 8.3 */
+	TEXT_REQUEST,	     /* HTTP's request line, RFC 9112, 3 */
 	TEXT_STUN_ATTRIBUTE, /* its type, two bytes */
 	TEXT_STUN_REALM,     /* a domain, as in name_key: reversed, '.' */
 	TEXT_STUN_SOFTWARE,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The Host of an HTTP/1 request, and its User-Agent (RFC 9112, 3 and 5; RFC 9110,
- * 7.2 and 10.1.5).
+ * The Host of an HTTP/1 request, and where its User-Agent and Content-Type stand (RFC
+ * 9112, 3 and 5; RFC 9110, 7.2, 10.1.5 and 8.3).
  *
  *   method SP target SP "HTTP/1." digit CRLF
  *   *( field-name ":" OWS value OWS CRLF )
@@ -102,17 +102,19 @@ static __always_inline bool http_connects(const struct bytes *m)
 	return be32_at(m, 0) == FOUR('C', 'O', 'N', 'N');
 }
 
-static __always_inline bool http_is_host(const struct bytes *m, __u32 at)
-{
-	return (be32_at(m, at) | 0x20202020) == FOUR('h', 'o', 's', 't') &&
-	       byte_at(m, at + 4) == ':';
-}
-
+/* Behind "user": "-agent:", in either case. */
 static __always_inline bool http_is_agent(const struct bytes *m, __u32 at)
 {
-	return (be32_at(m, at) | 0x20202020) == FOUR('u', 's', 'e', 'r') &&
-	       (be32_at(m, at + 4) | 0x00202020) == FOUR('-', 'a', 'g', 'e') &&
+	return (be32_at(m, at + 4) | 0x00202020) == FOUR('-', 'a', 'g', 'e') &&
 	       (be24_at(m, at + 8) | 0x202000) == FOUR(0, 'n', 't', ':');
+}
+
+/* Behind "cont": "ent-type:". */
+static __always_inline bool http_is_type(const struct bytes *m, __u32 at)
+{
+	return (be32_at(m, at + 4) | 0x20202000) == FOUR('e', 'n', 't', '-') &&
+	       (be32_at(m, at + 8) | 0x20202020) == FOUR('t', 'y', 'p', 'e') &&
+	       byte_at(m, at + 12) == ':';
 }
 
 /*
@@ -153,14 +155,22 @@ __noinline int http_line(struct bytes *m, __u32 newline)
 			state->result = OUTCOME_NAMELESS;
 		return 1;
 	}
-	if (state->result != OUTCOME_NAME && http_is_host(m, at)) {
+	switch (be32_at(m, at) | 0x20202020) {
+	case FOUR('h', 'o', 's', 't'):
+		if (state->result == OUTCOME_NAME || byte_at(m, at + 4) != ':')
+			break;
 		state->value = at + 5;
 		state->result = OUTCOME_NAME;
-	} else if (!state->agent && http_is_agent(m, at)) {
-		state->agent = at + 11;
+		break;
+	case FOUR('u', 's', 'e', 'r'):
+		if (!state->agent && http_is_agent(m, at))
+			state->agent = at + 11;
+		break;
+	case FOUR('c', 'o', 'n', 't'):
+		if (!state->type && http_is_type(m, at))
+			state->type = at + 13;
+		break;
 	}
-	if (state->agent && state->result == OUTCOME_NAME)
-		return 1;
 next:
 	state->at = state->from = newline + 1;
 	return 0;
@@ -229,7 +239,7 @@ __noinline int http_read(struct bytes *m, __u32 end, struct found *out)
 	opaque(s);
 	scan.state = &s->http;
 	scan.state->at = scan.state->from = scan.state->lines = 0;
-	scan.state->agent = 0;
+	scan.state->agent = scan.state->type = 0;
 	scan.state->result = OUTCOME_MORE;
 	steps = bpf_loop(HTTP_STEPS_MAX, http_step, &scan, 0);
 	if (scan.state->result == OUTCOME_NAME)

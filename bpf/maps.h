@@ -597,8 +597,10 @@ struct http_state {
 	__u32 from;  /* where the search for its end goes on */
 	__u32 value; /* of the Host field, when found */
 	__u32 agent; /* the User-Agent field's, 0: none so far */
+	__u32 type;  /* the Content-Type field's, likewise */
 	__u32 lines;
 	__s32 result;
+	__u32 reserved;
 };
 
 /* Guard before and behind the payload: the assembler copies whole words and
@@ -683,7 +685,6 @@ struct stun_state {
 	__u32 software_length;
 	__u32 cookie; /* 0: as before RFC 5389 */
 	__u32 reserved;
-	struct text_value best;
 	struct socket_key key;
 	struct socket_app value;
 };
@@ -711,7 +712,8 @@ struct scratch {
 		struct moved_value value;
 	} moved;
 	struct stun_state stun;
-	struct text_key text; /* that is asked about */
+	struct text_key text;	/* that is asked about */
+	struct text_value told; /* the best answer, confidence 0: none */
 	struct name_key key;
 	__u32 reserved;
 	__u8 name[NAME_MAX_LEN + 1];

@@ -43,22 +43,33 @@ static __always_inline bool name_take(struct scratch *s, const void *from,
 	return true;
 }
 
-/* What an HTTP request says of its sender, to be asked about when it is decided.
- * Lines that follow may be taken along: no signature's text goes over a line.
- * Global: verified once. */
-__noinline int agent_take(struct bytes *m, __u32 end)
+/* Ask for a text of an HTTP request. Lines that follow may be taken along: no
+ * signature's text goes over a line. Global: verified once. */
+__noinline int http_text(struct bytes *m, __u32 at, __u32 end, __u32 kind)
 {
 	struct scratch *s = scratch_get();
-	__u32 at;
 
-	if (!m || !s || !s->http.agent)
+	if (!m || !s)
 		return 0;
-	at = http_value(m, s->http.agent);
+	at = http_value(m, at);
 	opaque(at);
 	if (at >= end || at > STREAM_MAX - TEXT_LEN)
 		return 0;
-	text_take(s, TEXT_USER_AGENT, &m->b[at], end - at);
+	text_take(s, kind, &m->b[at], end - at);
+	text_ask(s);
 	return 1;
+}
+
+/* What a request says beside its Host: to be given when that is decided. */
+static __always_inline void http_texts(struct scratch *s, struct bytes *m,
+				       __u32 end)
+{
+	generation_choose(s);
+	http_text(m, 0, end, TEXT_REQUEST);
+	if (s->http.agent)
+		http_text(m, s->http.agent, end, TEXT_USER_AGENT);
+	if (s->http.type)
+		http_text(m, s->http.type, end, TEXT_CONTENT_TYPE);
 }
 
 /* The protocol is known, a name is not (or not yet). */
@@ -153,7 +164,7 @@ stream_read(struct scratch *s, struct bytes *m, __u32 end, struct found *at)
 	struct joined_bytes *to;
 	__u32 zero = 0;
 
-	s->text.prefix_bits = 0;
+	text_forget(s);
 	if (result != OUTCOME_OTHER)
 		return result;
 	s->work.protocol = tls_protocol(s);
@@ -171,7 +182,7 @@ stream_read(struct scratch *s, struct bytes *m, __u32 end, struct found *at)
 		result = http_read(m, end, at);
 		s->work.open = http_connects(m);
 		if (result == OUTCOME_NAME || result == OUTCOME_NAMELESS)
-			agent_take(m, end);
+			http_texts(s, m, end);
 	}
 	if (result == OUTCOME_MALFORMED)
 		count(LOSS_HELLO_MALFORMED);

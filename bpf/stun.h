@@ -58,18 +58,6 @@ static __always_inline bool stun_begin(struct scratch *s)
 	return true;
 }
 
-/* The more confident signature's word counts, of two alike the first one's. */
-static __always_inline void stun_ask(struct scratch *s)
-{
-	const struct text_value *t = text_find(s);
-
-	if (!t)
-		return;
-	count(INFO_TEXTS);
-	if (t->confidence > s->stun.best.confidence)
-		s->stun.best = *t;
-}
-
 /* One attribute. Returns 1 to stop. */
 static long stun_attribute(__u32 index, struct scratch **sp)
 {
@@ -93,7 +81,7 @@ static long stun_attribute(__u32 index, struct scratch **sp)
 	} else {
 		s->text.text[0] = type >> 8;
 		s->text.text[1] = type;
-		stun_ask(s);
+		text_ask(s);
 	}
 	return 0;
 }
@@ -113,13 +101,13 @@ static __always_inline void stun_realm(struct scratch *s)
 	if (length <= 0)
 		return;
 	text_take(s, TEXT_STUN_REALM, s->key.text, s->key.prefix_bits / 8);
-	stun_ask(s);
-	if (s->stun.best.confidence >= STUN_REALM_CONFIDENCE)
+	text_ask(s);
+	if (s->told.confidence >= STUN_REALM_CONFIDENCE)
 		return;
 	rule = name_match(s);
-	s->stun.best.app = name_app(rule, length);
-	if (s->stun.best.app)
-		s->stun.best.confidence = STUN_REALM_CONFIDENCE;
+	s->told.app = name_app(rule, length);
+	if (s->told.app)
+		s->told.confidence = STUN_REALM_CONFIDENCE;
 }
 
 /* Ask for all that the message says. Global: verified once. */
@@ -130,7 +118,7 @@ __noinline int stun_read(struct scratch *s)
 	if (!s)
 		return 0;
 	s->stun.realm = s->stun.software = 0;
-	s->stun.best = (struct text_value){};
+	text_forget(s);
 	__builtin_memset(s->text.text, 0, sizeof(s->text.text));
 	s->text.kind = TEXT_STUN_ATTRIBUTE;
 	s->text.prefix_bits = (1 + 2) * 8;
@@ -142,11 +130,11 @@ __noinline int stun_read(struct scratch *s)
 		text_take(s, TEXT_STUN_SOFTWARE,
 			  (void *)&s->payload + s->stun.software,
 			  s->stun.software_length);
-		stun_ask(s);
+		text_ask(s);
 	}
 	if (s->stun.realm)
 		stun_realm(s);
-	return s->stun.best.app || s->stun.best.protocol;
+	return s->told.app || s->told.protocol;
 }
 
 /* The key of one of the flow's two sockets. */
@@ -211,10 +199,10 @@ static __always_inline int stage_stun(void *ctx, enum hook hook)
 		return ctx_pass(hook);
 	told = stun_read(s);
 	/* Without the cookie the attributes alone would be weak evidence. */
-	if (told && !s->stun.cookie && s->stun.best.protocol != f->protocol)
+	if (told && !s->stun.cookie && s->told.protocol != f->protocol)
 		return ctx_pass(hook);
 	if (told)
-		text_decide(s, &s->stun.best, 0);
+		text_give(s, 0);
 	if (s->work.l4 != IPPROTO_UDP)
 		return ctx_pass(hook);
 	if (f->app && f->app_method == METHOD_PATTERN)

@@ -36,46 +36,45 @@ static __always_inline void text_take(struct scratch *s, enum text_kind kind,
 	s->text.prefix_bits = (1 + length) * 8;
 }
 
-/* What the signatures say of scratch.text. */
-static __always_inline const struct text_value *
-text_find(const struct scratch *s)
+static __always_inline void text_forget(struct scratch *s)
+{
+	s->told = (struct text_value){};
+}
+
+/* What the signatures say of scratch.text. Of several answers to a message the more
+ * confident one counts, of two alike the first. */
+static __always_inline void text_ask(struct scratch *s)
 {
 	__u32 generation = s->work.generation & 1;
 	void *table = bpf_map_lookup_elem(&texts, &generation);
+	const struct text_value *t;
 
-	return table ? bpf_map_lookup_elem(table, &s->text) : NULL;
+	if (!table || !s->text.prefix_bits)
+		return;
+	t = bpf_map_lookup_elem(table, &s->text);
+	if (!t)
+		return;
+	count(INFO_TEXTS);
+	if (t->confidence > s->told.confidence)
+		s->told = *t;
 }
 
-/* `name`: the flow's, whose text stands in scratch.name; 0: none. */
-static __always_inline void text_decide(struct scratch *s,
-					const struct text_value *t, __u64 name)
+/* The flow is what the texts say. `name`: the flow's, whose text stands in
+ * scratch.name; 0: none. Global: verified once. */
+__noinline int text_give(struct scratch *s, __u64 name)
 {
+	if (!s || !s->told.confidence)
+		return 0;
 	s->verdict = (struct verdict){
-		.protocol = t->protocol,
-		.app = t->app,
+		.protocol = s->told.protocol,
+		.app = s->told.app,
 		.protocol_method = METHOD_PATTERN,
 		.app_method = METHOD_PATTERN,
-		.confidence = t->confidence,
-		.final = t->final,
+		.confidence = s->told.confidence,
+		.final = s->told.final,
 		.name = name,
 	};
 	verdict_give();
-}
-
-/* Beside a name that no rule knows, or without one: what the message's text says.
- * Global: verified once. */
-__noinline int text_give(struct scratch *s, __u64 name)
-{
-	const struct text_value *t;
-
-	if (!s || !s->text.prefix_bits)
-		return 0;
-	generation_choose(s);
-	t = text_find(s);
-	if (!t)
-		return 0;
-	count(INFO_TEXTS);
-	text_decide(s, t, name);
 	return 1;
 }
 

@@ -63,10 +63,13 @@ def _texts(kind: str, check: Callable[[object], bytes]) -> Callable[[object], tu
 
 KEYS: dict[str, Callable[[object], Any]] = {
     "user_agent": _texts("user_agent", _beginning),
+    "content_type": _texts("content_type", _beginning),
+    "request": _texts("request", _beginning),
     "stun_attribute": _texts("stun_attribute", _attribute),
     "stun_realm": _texts("stun_realm", _realm),
     "stun_software": _texts("stun_software", _beginning),
 }
+_OF_HTTP = ("user_agent", "content_type", "request")
 _BESIDE = ("protocol", "app", "confidence", "source")
 
 
@@ -78,9 +81,7 @@ def check_together(given: dict[str, Any]) -> None:
             raise Bad(f"{kinds[0]!r} and {key!r} exclude each other", value=key)
     if not given.keys() & {"protocol", "app"}:
         raise Bad("a signature has neither 'protocol' nor 'app'")
-    if "user_agent" in given and "protocol" in given:
-        raise Bad(
-            "'user_agent' says nothing of the protocol, which is HTTP",
-            "give it an 'app'",
-            "protocol",
-        )
+    of_http = next((key for key in kinds if key in _OF_HTTP), None)
+    if of_http and "protocol" in given:
+        why = f"{of_http!r} says nothing of the protocol, which is HTTP"
+        raise Bad(why, "give it an 'app'", "protocol")
