@@ -513,7 +513,7 @@ struct probe_info {
 	__u32 tunnels;	/* 0 flows are the tunnels, 1 what they carry */
 	__u32 suffixes; /* the name rules hold the public suffixes */
 	__u32 cleared;	/* the privacy that every name kept has; 0: any */
-	__u32 reserved;
+	__u32 texts;	/* of signatures, in use */
 };
 
 _Static_assert(sizeof(struct flow_hot) == 64, "one cache line");

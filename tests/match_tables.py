@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xdpprobe.patterns.compiler import Compiled
+from xdpprobe.signature_texts import KEYS
 
 DEPTH = 256
 LENGTH_MAX = 2047
@@ -46,6 +47,23 @@ CLASS = np.dtype(
     ]
 )
 AUTOMATON = np.dtype([("next", "<u2", (4096, 256))])
+TEXT_KEY = np.dtype([("prefix_bits", "<u4"), ("kind", "u1"), ("text", "u1", 63)])
+TEXT_VALUE = np.dtype(
+    [
+        ("protocol", "<u2"),
+        ("app", "<u2"),
+        ("confidence", "u1"),
+        ("final", "u1"),
+        ("reserved", "<u2"),
+    ]
+)
+_DTYPES = {
+    "match_class": CLASS,
+    "match_automaton": AUTOMATON,
+    "match_row": ROW,
+    "text_key": TEXT_KEY,
+    "text_value": TEXT_VALUE,
+}
 
 
 @dataclass(frozen=True)
@@ -53,11 +71,14 @@ class Layouts:
     """Stands for an `Abi`."""
 
     enums: dict[str, dict[str, int]] = field(
-        default_factory=lambda: {"method": {"METHOD_PORT": 1, "METHOD_PATTERN": 6}}
+        default_factory=lambda: {
+            "method": {"METHOD_PORT": 1, "METHOD_PATTERN": 6},
+            "text_kind": {f"TEXT_{key.upper()}": n for n, key in enumerate(KEYS, 1)},
+        }
     )
 
     def dtype(self, name: str) -> np.dtype[Any]:
-        return {"match_class": CLASS, "match_automaton": AUTOMATON, "match_row": ROW}[name]
+        return _DTYPES[name]
 
 
 @dataclass(frozen=True)

@@ -175,9 +175,12 @@ class Instance:
             MapMemory(name, memory.map_bytes(syscall.map_info(fd), cpus))
             for name, fd in self.map_fds().items()
         ]
-        key, rule = self.abi.dtype("name_key").itemsize, self.abi.dtype("name_rule").itemsize
-        rules = int(self.tables().read("info")["rules"])
-        found.append(MapMemory("name_rules.inner", memory.trie_bytes(rules, key, rule)))
+        info = self.tables().read("info")
+        for name, entries in (("name_rules", "rules"), ("texts", "texts")):
+            inner = self.abi.maps[name].inner
+            assert inner is not None
+            size = memory.trie_bytes(int(info[entries]), inner.key_size, inner.value_size)
+            found.append(MapMemory(f"{name}.inner", size))
         found += self._peer_bytes()
         found += [
             MapMemory(name, sum(_pin_bytes(pin, cpus) for pin in pins))

@@ -17,7 +17,7 @@ _READ_AS_TEXT = {0x0014: "stun_realm", 0x8022: "stun_software"}
 
 
 class Text(NamedTuple):
-    """`kind`: a key below, which is a name of enum text_kind as well. `data`: as it is looked up."""
+    """kind: a key below, and a name of enum text_kind. data: as it is looked up."""
 
     kind: str
     data: bytes

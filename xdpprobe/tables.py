@@ -117,6 +117,8 @@ class Tables:
             public_suffix.load() if cut else None,
         )
         classes, automaton = cache.tables_of(catalogue.signatures, catalogue.digest, self.abi)
+        texts = compile_texts(catalogue.signatures, self.abi)
+        info["texts"] = len(texts)
         info["signatures"] = np.frombuffer(catalogue.digest, np.uint8)
         info["rules"] = len(entries)
         info["suffixes"] = cut
@@ -125,7 +127,7 @@ class Tables:
             "name_rules": entries,
             "match_tables": _numbered(classes),
             "match_automata": _numbered(automaton),
-            "texts": compile_texts(catalogue.signatures, self.abi),
+            "texts": texts,
         }
         published = {
             peer_text.parse_prefix(text): Said(label, 0)
@@ -139,7 +141,7 @@ class Tables:
     def restore_settings(self, before: Array) -> None:
         """Puts `info` back, but for what a load has written there."""
         info = self.read("info")
-        for field in ("signatures", "rules", "suffixes", "loaded_ns", "cleared"):
+        for field in ("signatures", "rules", "texts", "suffixes", "loaded_ns", "cleared"):
             before[field] = info[field]
         self.write("info", before)
 

@@ -57,6 +57,12 @@ match = '\\x7fM'
 field = { at = 2, size = 2, plus = 4 }
 
 [[signature]]
+protocol = "made-second"
+l4 = "tcp"
+match = '\\x7fW'
+field = { at = 2, size = 1, multiplier = 4, plus = 8 }
+
+[[signature]]
 protocol = "made-first"
 l4 = "udp"
 port = 40999
@@ -183,3 +189,13 @@ def test_the_first_segment_of_a_stream(plane: Plane, known: Catalogue, length: i
     other = plane.new_talk(port=7000)
     plane.send(*other.handshake(), *other.segments(payload + b"x"))
     assert only(plane, other, 6).protocol == 0
+
+
+@pytest.mark.parametrize(("words", "length"), [(0, 8), (3, 20), (255, 1028)])
+def test_a_length_in_words(plane: Plane, known: Catalogue, words: int, length: int) -> None:
+    payload = (b"\x7fW" + bytes([words])).ljust(length, b"\0")
+    fits, longer = plane.new_talk(port=7000), plane.new_talk(port=7000)
+    plane.send(*fits.handshake(), *fits.segments(payload))
+    assert only(plane, fits, 6).protocol == numbers(known)["made-second"]
+    plane.send(*longer.handshake(), *longer.segments(payload + b"\0"))
+    assert only(plane, longer, 6).protocol == 0

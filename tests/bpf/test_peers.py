@@ -24,7 +24,7 @@ from xdpprobe.peers import Peers
 from xdpprobe.rules import NameRule
 
 # Patterns take long to compile, and nothing here needs them.
-PLAIN = replace(catalogue.load(), signatures=(), rules=[NameRule("youtube.com", 512)])
+PLAIN = replace(catalogue.load(), signatures=(), prefixes={}, rules=[NameRule("youtube.com", 512)])
 SSH = 4  # a protocol's label
 APP, OTHER, THIRD = 7168, 7169, 7170
 V4 = (Endpoint("192.0.2.10", 51000), Endpoint("198.51.100.20", 443))

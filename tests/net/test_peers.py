@@ -19,7 +19,7 @@ from tests.net.test_faults_signatures import Killed
 from tests.net.test_follow import wait_until
 from tests.net.users import User, ordinary
 from tests.packets import Conversation, Endpoint
-from xdpprobe import netns, peer_file, peer_text, peers, syscall
+from xdpprobe import catalogue, netns, peer_file, peer_text, peers, syscall
 from xdpprobe.lab.namespaces import Network
 from xdpprobe.peer_maps import PinShelf
 from xdpprobe.probe import Probe
@@ -37,6 +37,7 @@ name = "other"
 title = "Other"
 category = "work"
 """
+SHIPPED = len(catalogue.load().prefixes)
 PREFIX = 'prefix = ["198.51.100.0/24", "2001:db8::/32"]\n'
 RELOADS = 20
 MOST_STEPS = 40
@@ -125,7 +126,7 @@ def test_list_export_import_and_flush(attached: Cli, veth: Veth, tmp_path: Path)
     attached("peers", "import", str(path))
     assert attached("peers", "export").stdout.splitlines()[2:] == exported.splitlines()[2:]
     status = attached.json("status")
-    assert status["peers"] == {"pushed": 4, "published": 0}
+    assert status["peers"] == {"pushed": 4, "published": SHIPPED}
     assert status["memory_maps"]["peers.inner"] > 4096 * 16
     assert "4 pushed" in attached("status").stdout
 
@@ -189,7 +190,7 @@ def test_prefixes_of_signatures(cli: Cli, veth: Veth, tmp_path: Path) -> None:
     with_prefix = tmp_path / "prefix.toml"
     with_prefix.write_text(OWN + PREFIX)
     cli.attach(veth.right, "--flows", "16384", "--signatures", str(with_prefix))
-    assert cli.json("status")["peers"] == {"pushed": 0, "published": 2}
+    assert cli.json("status")["peers"] == {"pushed": 0, "published": SHIPPED + 2}
     assert flow_to(cli, veth, "198.51.100.20", 9, 5000) == ("other", "prefix")
     assert flow_to(cli, veth, "2001:db8:1::1", 9, 5001) == ("other", "prefix")
     cli("peers", "add", "198.51.100.0/25", "--label", "own")
@@ -198,7 +199,7 @@ def test_prefixes_of_signatures(cli: Cli, veth: Veth, tmp_path: Path) -> None:
     assert cli.json("status")["memory_maps"]["peer_prefixes.inner"] > 0
     cli("signatures", "load")
     assert flow_to(cli, veth, "198.51.100.200", 9, 5004) == (None, None)
-    assert cli.json("status")["peers"] == {"pushed": 1, "published": 0}
+    assert cli.json("status")["peers"] == {"pushed": 1, "published": SHIPPED}
 
 
 def test_imports_under_traffic_name_no_flow_wrong(

@@ -91,5 +91,6 @@ def _field_agrees(signature: Signature, payload: bytes) -> bool:
     octets = payload[field.at : field.at + field.size]
     if len(octets) < field.size:
         return False
-    said = int.from_bytes(octets, "little" if field.little else "big") + field.plus
+    value = int.from_bytes(octets, "little" if field.little else "big")
+    said = value * field.multiplier + field.plus
     return said <= len(payload) if field.within else said == len(payload)

@@ -66,6 +66,8 @@ def tables(draw: st.DrawFn) -> str:
                     '{ at = 2, size = 2, order = "little", plus = 4 }',
                     '{ at = 0, size = 3, is = "within", plus = -6381900 }',
                     "{ at = 40, size = 4 }",
+                    "{ at = 1, size = 1, multiplier = 4, plus = -384 }",
+                    '{ at = 0, size = 1, multiplier = 3, plus = -286, is = "within" }',
                 ]
             )
         )

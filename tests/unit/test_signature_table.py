@@ -127,6 +127,8 @@ def test_defaults(write: Write) -> None:
         ('"little"', '"middle"', 12, "field: order: 'middle' is neither 'big' nor 'little'"),
         ('"within"', '"less"', 12, "field: is: 'less' is neither 'equal' nor 'within'"),
         ("plus = -4", "plus = -65536", 12, "field: plus: -65536 is not within"),
+        ("plus = -4", "multiplier = 0", 12, "field: multiplier: 0 is not within 1..255"),
+        ("plus = -4", "multiplier = 256", 12, "field: multiplier: 256 is not within 1..255"),
         ("field = {", "field = [] # {", 12, "field: is not a table"),
         ('"responder"', '"client"', 13, "from: 'client' is neither 'initiator' nor 'responder'"),
         ('"2-3"', '"2-9"', 14, "packet: 9 is not within 1..8"),

@@ -208,11 +208,16 @@ def _patterns(catalogue: Catalogue) -> list[str]:
     from xdpprobe.abi import load_abi
     from xdpprobe.patterns import check
     from xdpprobe.patterns.compiler import compile_signatures
+    from xdpprobe.patterns.texts import compile_texts
+    from xdpprobe.signature_texts import TEXTS_LIMIT
 
-    compiled = compile_signatures(catalogue.signatures, load_abi())
+    layouts = load_abi()
+    compiled = compile_signatures(catalogue.signatures, layouts)
+    texts = compile_texts(catalogue.signatures, layouts)
     return [
         *(f"doubt: {where}: {why}" for where, why in check.doubts(compiled)),
         *(f"patterns: {line}" for line in check.sizes(compiled)),
+        f"texts: {len(texts)} of {TEXTS_LIMIT}",
     ]
 
 
@@ -221,7 +226,7 @@ def _summary(catalogue: Catalogue) -> str:
     return (
         f"{kinds.count('application')} applications, {kinds.count('protocol')} protocols,"
         f" {len(catalogue.rules)} domains, {len(catalogue.prefixes)} prefixes,"
-        f" {len(catalogue.signatures)} patterns"
+        f" {sum(not one.texts for one in catalogue.signatures)} patterns"
         f" in {len(catalogue.files)} files"
     )
 

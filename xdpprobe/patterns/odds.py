@@ -117,7 +117,8 @@ def _field_odds(
                 np.frombuffer(mask.to_bytes(32, "little"), np.uint8), bitorder="little"
             )
             good &= table[values >> (8 * place) & 0xFF].astype(bool)
-    wanted, rest = np.divmod(lengths - field.plus, field.multiplier)
+    product = lengths - field.plus
+    wanted, rest = product // field.multiplier, product % field.multiplier
     if field.within:
         counts = np.concatenate(([0], np.cumsum(good)))
         return counts[np.clip(wanted + 1, 0, len(values))] / possible

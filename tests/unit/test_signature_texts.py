@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signatures by a text: what is refused, with which line, and the table that they become."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xdpprobe import abi, catalogue
+from xdpprobe.errors import DataError
+from xdpprobe.patterns.texts import compile_texts
+from xdpprobe.signature_texts import KEYS, TEXT_LIMIT, TEXTS_LIMIT
+
+GOOD = """[[app]]
+id = 7200
+name = "a"
+title = "A"
+category = "work"
+
+[[protocol]]
+id = 511
+name = "p"
+title = "P"
+category = "network"
+
+[[signature]]
+app = "a"
+user_agent = [
+    "Made/",
+    "Other made/2",
+]
+content_type = ["application/made"]
+confidence = 95
+source = "made up"
+
+[[signature]]
+protocol = "p"
+app = "a"
+stun_attribute = [0x8054, 0xffff]
+stun_realm = ["relay.example.com"]
+stun_software = ["made"]
+"""
+
+
+def load(path: Path, text: str, name: str = "mine.toml") -> catalogue.Catalogue:
+    file = path / name
+    file.write_text(text)
+    return catalogue.load([file])
+
+
+def test_what_a_file_says(tmp_path: Path) -> None:
+    one, two = load(tmp_path, GOOD).signatures[:2]
+    assert [text.data for text in one.texts] == [b"Made/", b"Other made/2", b"application/made"]
+    assert [text.kind for text in two.texts] == [
+        *["stun_attribute"] * 2,
+        "stun_realm",
+        "stun_software",
+    ]
+    assert [text.data for text in two.texts] == [
+        b"\x80\x54",
+        b"\xff\xff",
+        b"moc.elpmaxe.yaler.",
+        b"made",
+    ]
+    assert (one.app_id, one.confidence, one.final, one.by_port) == (7200, 95, True, False)
+    assert (two.protocol_id, two.confidence, two.l4) == (511, 90, "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "why"),
+    [
+        ('"Made/"', '"Ma"', 16, "user_agent: 'Ma' is not 3 to 63 printable ASCII characters"),
+        ('"Made/"', f'"{"m" * 64}"', 16, "is not 3 to 63 printable ASCII characters"),
+        ('"Made/"', '" Made"', 16, "begins with a blank"),
+        ('"Made/"', '"Mäde"', 16, "is not 3 to 63 printable ASCII characters"),
+        ('"Made/"', '"Ma\\nde"', 15, "is not 3 to 63 printable ASCII characters"),
+        ('"Made/"', '"Made/", "Made/"', 16, "stands in it twice"),
+        ('"Made/"', "5", 15, "user_agent: 5 is not a string"),
+        ('["application/made"]', "[]", 19, "content_type: is not a list with something in it"),
+        ('["application/made"]', '"application/made"', 19, "is not a list with something in it"),
+        ('source = "made up"', 'l4 = "tcp"', 21, "'user_agent' and 'l4' exclude each other"),
+        ('source = "made up"', "match = 'a'", 21, "'user_agent' and 'match' exclude each other"),
+        ('source = "made up"', 'after = "x"', 21, "'user_agent' and 'after' exclude each other"),
+        ('source = "made up"', 'protocol = "p"', 21, "'user_agent' says nothing of the protocol"),
+        ('app = "a"\nuser', "user", 13, "neither 'protocol' nor 'app'"),
+        ("0x8054", "65536", 26, "65536 is not an attribute's type"),
+        ("0x8054", "-1", 26, "-1 is not an attribute's type"),
+        ("0x8054", "true", 26, "True is not an attribute's type"),
+        ("0x8054", '"0x8054"', 26, "'0x8054' is not an attribute's type"),
+        ("0x8054", "0xffff", 26, "65535 stands in it twice"),
+        ("0x8054", "0x14", 26, "0x0014 is looked at for its text"),
+        ("0x8054", "0x8022", 26, "0x8022 is looked at for its text"),
+        ('"relay.example.com"', '"*.example.com"', 27, "has a wildcard"),
+        ('"relay.example.com"', '"192.0.2.1"', 27, "is an address, not a name"),
+        ('"relay.example.com"', f'"{"a" * 59}.com"', 27, "is longer than 62 bytes"),
+        ('"relay.example.com"', '"relay.Example.com"', 27, "has capital letters"),
+        ("stun_software", "stun_softwere", 28, "unknown key 'stun_softwere' in [[signature]]"),
+    ],
+)
+def test_mistake_with_line(tmp_path: Path, old: str, new: str, line: int, why: str) -> None:
+    assert old in GOOD
+    with pytest.raises(DataError) as caught:
+        load(tmp_path, GOOD.replace(old, new, 1))
+    assert (caught.value.where, why in caught.value.why) == (
+        f"{tmp_path / 'mine.toml'}:{line}",
+        True,
+    ), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def test_a_text_belongs_to_one_signature_of_a_layer(tmp_path: Path) -> None:
+    again = GOOD + '\n[[signature]]\napp = "a"\nuser_agent = ["Made/"]\n'
+    with pytest.raises(DataError, match=r"stands in .*mine\.toml:16 too") as caught:
+        load(tmp_path, again)
+    assert caught.value.where.endswith("mine.toml:32")
+
+
+def test_a_higher_layer_takes_a_text_over(tmp_path: Path) -> None:
+    load(tmp_path, GOOD, "lower.toml")
+    higher = tmp_path / "higher.toml"
+    higher.write_text('[[signature]]\napp = "youtube"\nuser_agent = ["Made/"]\n')
+    known = catalogue.load([tmp_path / "lower.toml", higher])
+    layouts = abi.load_abi()
+    table = dict(compile_texts(known.signatures, layouts))
+    youtube = next(entry.id for entry in known.entries.values() if entry.name == "youtube")
+    key = np.zeros((), layouts.dtype("text_key"))
+    key["prefix_bits"], key["kind"] = 8 * 6, layouts.enums["text_kind"]["TEXT_USER_AGENT"]
+    key["text"][:5] = np.frombuffer(b"Made/", np.uint8)
+    value = np.frombuffer(table[key.tobytes()], layouts.dtype("text_value"))[0]
+    assert (int(value["app"]), int(value["confidence"]), int(value["final"])) == (youtube, 90, 1)
+
+
+def test_the_table_is_not_endless(tmp_path: Path) -> None:
+    listed = ",\n".join(f'"made {number}"' for number in range(TEXTS_LIMIT + 1))
+    known = load(tmp_path, f'[[signature]]\napp = "youtube"\nuser_agent = [{listed}]\n')
+    with pytest.raises(DataError, match="more than 16384 texts"):
+        compile_texts(known.signatures, abi.load_abi())
+
+
+def test_limits_are_the_data_planes() -> None:
+    found = abi.load_abi()
+    assert found.dtype("text_key")["text"].itemsize == TEXT_LIMIT
+    inner = found.maps["texts"].inner
+    assert inner is not None
+    assert inner.max_entries == TEXTS_LIMIT
+    kinds = set(found.enums["text_kind"]) - {"TEXT_NONE"}
+    assert kinds == {f"TEXT_{key.upper()}" for key in KEYS}
+
+
+def test_a_domain_of_a_realm_takes_in_what_is_below_it() -> None:
+    """As with name rules: reversed, and a dot, so that it ends at a label's boundary."""
+    texts = KEYS["stun_realm"](["example.com"])
+    assert b"moc.elpmaxe.yaler.".startswith(texts[0].data)
+    assert not b"moc.elpmaxeton.".startswith(texts[0].data)
