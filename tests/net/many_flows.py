@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sends queries for names, each of a flow of its own, as fast as it can, until its input ends.
+"""Sends datagrams, each of a flow of its own, as fast as it can, until its input ends.
 
-    python -m tests.net.many_flows INTERFACE
+    python -m tests.net.many_flows INTERFACE [PAYLOAD...]
 
-Run in the interface's namespace. Flow i asks for the i-th of NAMES, and so on round and round.
-Prints how many it sent.
+Run in the interface's namespace. Flow i asks for the i-th of NAMES, and so on round and round; or
+it sends the i-th of the payloads (in hex). Prints how many it sent.
 """
 
 import select
@@ -25,9 +25,17 @@ def frame(name: str) -> bytes:
     return talk.udp(messages.dns_query(name.encode()))
 
 
-def main(interface: str) -> int:
+def other(payload: bytes) -> bytes:
+    """A datagram to a port that says nothing."""
+    talk = Conversation(Endpoint("10.0.0.0", 1024), Endpoint("198.51.100.53", 9000))
+    return talk.udp(payload)
+
+
+def main(interface: str, payloads: list[bytes]) -> int:
     """Sends; returns how many."""
     frames = [bytearray(frame(name)) for name in NAMES]
+    if payloads:
+        frames = [bytearray(other(payload)) for payload in payloads * 200]
     sent = 0
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as cable:
         cable.bind((interface, 0))
@@ -41,4 +49,4 @@ def main(interface: str) -> int:
 
 
 if __name__ == "__main__":
-    print(main(sys.argv[1]))
+    print(main(sys.argv[1], [bytes.fromhex(text) for text in sys.argv[2:]]))

@@ -52,9 +52,10 @@ class Traffic:
 
 
 @contextmanager
-def traffic(end: End) -> Iterator[Traffic]:
+def traffic(end: End, *payloads: bytes) -> Iterator[Traffic]:
     inside = ["nice", "ip", "netns", "exec", end.namespace.name]
     argv = [*inside, sys.executable, "-m", "tests.net.many_flows", end.interface]
+    argv += [payload.hex() for payload in payloads]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         try:
             yield Traffic(child)
