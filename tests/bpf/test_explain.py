@@ -297,3 +297,52 @@ def test_drafts_for_an_unknown_application(
     code, out, _ = run(capsys, capture, "--signatures", draft, "--json")
     assert code == 0
     assert {flow["app"] for flow in json.loads(out)["flows"]} == {"unnamed-1"}
+
+
+TEXTS = """\
+[[app]]
+id = 7200
+name = "made-call"
+title = "Made"
+category = "work"
+
+[[signature]]
+protocol = "stun"
+app = "made-call"
+stun_attribute = [0x7abc]
+confidence = 86
+
+[[signature]]
+app = "made-call"
+user_agent = ["Made/"]
+"""
+
+
+def test_texts_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Also where a pattern that fits is as sure of something else."""
+    known = tmp_path / "texts.toml"
+    known.write_text(TEXTS)
+    call = talk(1, 3478)
+    relayed = Conversation(call.client, Endpoint("10.9.9.9", 9))
+    web = Conversation(Endpoint("10.0.0.2", 40000), Endpoint("198.51.100.20", 80))
+    head = bytes.fromhex("00010008 2112a442") + bytes(12)
+    write_pcap(
+        tmp_path / "a.pcap",
+        [
+            call.udp(head + bytes.fromhex("7abc0004 00000000")),
+            relayed.udp(head + bytes.fromhex("00060004 00000000")),
+            *web.handshake(),
+            *web.segments(b"GET / HTTP/1.1\r\nUser-Agent: Made/1\r\nHost: a.invalid\r\n\r\n"),
+        ],
+    )
+    code, out, err = run(capsys, tmp_path / "a.pcap", "--signatures", known, "--json")
+    assert (code, err) == (0, "")
+    flows = {(flow["src"], flow["dport"]): flow for flow in json.loads(out)["flows"]}
+    assert not any(flow["disagreements"] for flow in flows.values())
+    (step,) = flows["10.0.0.1", 3478]["decided"]
+    assert step["labels"] == ["made-call", "stun"]
+    assert step["signature"]["where"] == f"{known}:7"
+    (step,) = flows["10.0.0.1", 9]["decided"]
+    assert (step["labels"], step["method"]) == (["made-call", "stun"], "peer")
+    (step,) = flows["10.0.0.2", 80]["decided"]
+    assert (step["labels"][0], step["signature"]["where"]) == ("made-call", f"{known}:13")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A flow of a capture: what it is called, by which packet and signature, and what else fitted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,19 +12,22 @@ from xdpprobe.flows import Flow, method_words
 from xdpprobe.patterns.lookup import Payload, Span, fitting, marks, why_behind
 from xdpprobe.patterns.rows import Row
 from xdpprobe.rules import RuleIndex
+from xdpprobe.signature_table import Signature
 from xdpprobe.snapshot import Snapshot
 from xdpprobe.views.text import endpoint
 
 OTHERS_LIMIT = 8  # signatures that fitted as well and are shown
 KINDS = ("app", "protocol")
+Given = tuple[str, tuple[int, int, int]]  # kind of label -> label, method, confidence
 
 
 @dataclass(frozen=True)
 class Step:
     """One change of a flow's verdict that is worth telling.
 
-    labels: those that it gave. row: the signature's, None where no pattern was asked or none
-    fitted. others: what fitted too, and why it lost. current: the flow is still called so.
+    labels: those that it gave. row: the signature's, None where no pattern gave them. others: what
+    fitted too, and why it lost. text: the signature, where a text gave them. current: the flow is
+    still called so.
     """
 
     labels: tuple[str, ...]
@@ -36,6 +39,12 @@ class Step:
     marked: list[Span] = field(default_factory=list)
     others: list[tuple[Row, str]] = field(default_factory=list)
     rule: str | None = None
+    text: Signature | None = None
+
+    @property
+    def signature(self) -> Signature | None:
+        """The one that gave the labels."""
+        return self.row.signature if self.row else self.text
 
     def to_json(self) -> dict[str, Any]:
         """One object of `decided`."""
@@ -46,7 +55,7 @@ class Step:
             "confidence": self.confidence,
             "current": self.current,
             "rule": self.rule,
-            "signature": words.signature_json(self.row.signature) if self.row else None,
+            "signature": words.signature_json(self.signature) if self.signature else None,
             "packet": payload_json(self.payload, self.marked) if self.payload else None,
             "others": [{**words.signature_json(row.signature), "lost": why} for row, why in shown],
             "others_left_out": len(self.others) - len(shown),
@@ -56,8 +65,8 @@ class Step:
         """The same for people."""
         before = "" if self.current else "before: "
         line = f"{before}{' on '.join(self.labels)} by {self.method}, confidence {self.confidence}"
-        if self.row:
-            line += f": {words.signature_text(self.row.signature)}"
+        if self.signature:
+            line += f": {words.signature_text(self.signature)}"
         elif self.rule:
             line += f": rule {self.rule}"
         yield line
@@ -138,6 +147,12 @@ def payload_json(payload: Payload, marked: list[Span]) -> dict[str, Any]:
     }
 
 
+def _gives(signature: Signature, given: Sequence[Given]) -> bool:
+    """Whether a signature gives one of the labels with that confidence."""
+    ids = {"app": signature.app_id, "protocol": signature.protocol_id}
+    return any((ids[kind], signature.confidence) == (one[0], one[2]) for kind, one in given)
+
+
 class Explainer:
     """Explains the flows of one replay that was watched."""
 
@@ -147,6 +162,7 @@ class Explainer:
         self._snapshot = snapshot
         self._methods = method_words(snapshot)
         self._rules = RuleIndex(known.rules)
+        self._by_text = [one for one in known.signatures if one.texts]
 
     def explain(self, flow: Flow) -> Explained:
         """What became of a flow. Everything is computed here, so that only what is shown costs."""
@@ -171,13 +187,26 @@ class Explainer:
         current = any(look.after.of(kind) == seen.verdict.of(kind) for kind, _ in given)
         labels = tuple(self._snapshot.label(verdict[0]).name for _, verdict in given)
         row, marked, others = self._row(look)
+        text = self._text(look, given)
+        if text or (row and not _gives(row.signature, given)):
+            row, marked, others = None, [], []
         rule = None
-        if row is None and "app" in changed and current:
+        if row is None and text is None and "app" in changed and current:
             rule = words.rule_text(self._known, self._rules, flow.host)
         elif row is None and look.payload is None:
             rule = words.l4_rule(self._known, look.after.protocol)
         word = self._methods.get(method, str(method))
-        return Step(labels, word, confidence, look.payload, current, row, marked, others, rule)
+        return Step(
+            labels, word, confidence, look.payload, current, row, marked, others, rule, text
+        )
+
+    def _text(self, look: Look, given: Sequence[Given]) -> Signature | None:
+        """The first signature by a text that gives what the packet's texts said."""
+        if not any(look.told.gave(kind, label, sure) for kind, (label, _, sure) in given):
+            return None
+        said = look.told
+        ids = ((one, (one.app_id, one.protocol_id, one.confidence)) for one in self._by_text)
+        return next((one for one, gives in ids if gives == tuple(said)), None)
 
     def _row(self, look: Look) -> tuple[Row | None, list[Span], list[tuple[Row, str]]]:
         """The row that decided, the bytes that it is about, and those that fitted as well."""

@@ -52,18 +52,32 @@ class Verdict(NamedTuple):
 NOTHING = Verdict()
 
 
+class Told(NamedTuple):
+    """What a packet's texts said, by fields of struct text_value; confidence 0: nothing."""
+
+    app: int = 0
+    protocol: int = 0
+    confidence: int = 0
+
+    def gave(self, kind: str, label: int, confidence: int) -> bool:
+        """Whether a flow's "app" or "protocol" is of that."""
+        said = self.app if kind == "app" else self.protocol
+        return bool(said) and (said, self.confidence) == (label, confidence)
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """A packet that changed a flow's verdict.
 
     payload: None where it was named without a look at one. row: of the match tables, where a
-    pattern fitted.
+    pattern fitted. told: by the packet's texts.
     """
 
     payload: Payload | None
     after: Verdict
     before: Verdict
     row: int | None
+    told: Told
 
 
 @dataclass(slots=True)
@@ -129,20 +143,23 @@ class Observer:
         verdict = Verdict(*(int(hot[name]) for name in Verdict._fields))
         if sum(spent) < sum(seen.spent):  # another connection between the same ends
             seen = self.flows[index] = Seen(tag)
-        payload, row = None, None
+        payload, row, told = None, None, Told()
         if spent != seen.spent:
-            payload, row = self._scratch.read(index, seen.stage)
+            payload, row, told = self._scratch.read(index, seen.stage)
         if payload is not None:
             seen.firsts.setdefault(payload.responder, payload)
             if row is not None:
-                self._compare(seen, payload, row, verdict)
+                self._compare(seen, payload, row, verdict, told)
         if verdict != seen.verdict:
             found = row - 1 if row else None
-            seen.looks = [*seen.looks, Look(payload, verdict, seen.verdict, found)][-LOOK_LIMIT:]
+            look = Look(payload, verdict, seen.verdict, found, told)
+            seen.looks = [*seen.looks, look][-LOOK_LIMIT:]
         seen.spent, seen.verdict = spent, verdict
         seen.stage = int(self._cold[index]["stage"])
 
-    def _compare(self, seen: Seen, payload: Payload, row: int, verdict: Verdict) -> None:
+    def _compare(
+        self, seen: Seen, payload: Payload, row: int, verdict: Verdict, told: Told
+    ) -> None:
         """What the kernel did (row: number + 1, 0: none fits) with what the tables say."""
         found = fitting(self.compiled, payload)
         expected = found[0] + 1 if found else 0
@@ -151,7 +168,7 @@ class Observer:
                 f"{describe(payload)}: the kernel took {self._title(payload, row)},"
                 f" the tables say {self._title(payload, expected)}"
             )
-        elif row and not self._follows(payload, row, seen.verdict, verdict):
+        elif row and not self._follows(payload, row, seen.verdict, verdict, told):
             complaint = (
                 f"{describe(payload)}: {self._title(payload, row)} fits, which does not make"
                 f" {tuple(verdict)} of {tuple(seen.verdict)}"
@@ -170,7 +187,9 @@ class Observer:
         signature = rows[row - 1].signature
         return f"{signature.title} ({signature.where()})"
 
-    def _follows(self, payload: Payload, row: int, before: Verdict, after: Verdict) -> bool:
+    def _follows(
+        self, payload: Payload, row: int, before: Verdict, after: Verdict, told: Told
+    ) -> bool:
         """Whether a verdict is what a row makes of the one before.
 
         Something else in the packet may have said more: an address, the beginning of a hello.
@@ -188,6 +207,8 @@ class Observer:
             meant = (label, method, signature.confidence)
             if known or not label or meant[1:] < old[1:]:
                 meant = old
+            if told.gave(kind, new[0], new[2]):
+                continue
             if new != meant and new[1:] <= meant[1:]:
                 return False
         return True
@@ -210,8 +231,9 @@ class _Scratch:
         self._stages = loaded.abi.dtype("match_class")["stage"].shape[0]
         self._reset(self._values())
 
-    def read(self, index: int, stage: int) -> tuple[Payload | None, int | None]:
-        """The payload that was inspected last, if it is of that flow; the row + 1, 0: none fits.
+    def read(self, index: int, stage: int) -> tuple[Payload | None, int | None, Told]:
+        """The payload that was inspected last, if it is of that flow; the row + 1, 0: none fits;
+        what its texts say.
 
         The row is None where patterns were not asked. stage: flow_cold.stage before the packet,
         which only counts for the tables that it was noted with.
@@ -220,11 +242,12 @@ class _Scratch:
         record = values[self._cpu]
         work = record["work"]
         row = int(record["match"]["row"])
-        if row != _UNTOUCHED:
+        told = Told(*(int(record["told"][name]) for name in Told._fields))
+        if row != _UNTOUCHED or told.confidence:
             self._reset(values)
         l4 = int(work["l4"])
         if int(work["index"]) != index or l4 not in (_TCP, _UDP):
-            return None, None
+            return None, None, Told()
         length, generation = int(work["length"]), int(work["generation"])
         payload = Payload(
             head=record["payload"]["b"][: min(length, DEPTH)].tobytes(),
@@ -235,7 +258,7 @@ class _Scratch:
             number=int(work["packet"]),
             stage=stage % self._stages if stage // self._stages == generation else 0,
         )
-        return payload, None if row == _UNTOUCHED else row
+        return payload, None if row == _UNTOUCHED else row, told
 
     def _values(self) -> Any:
         data = syscall.lookup(self._fd, 0, self._size) or bytes(self._size)
@@ -243,6 +266,7 @@ class _Scratch:
 
     def _reset(self, values: Any) -> None:
         values["match"]["row"] = _UNTOUCHED
+        values["told"] = 0
         syscall.update(self._fd, 0, values.tobytes(), "cannot write map scratch")
 
 
