@@ -24,6 +24,7 @@ _WORD_BITS = 64
 _BITS_A_PEER = 16  # a look-up in vain for each 16th end that is in no set
 _BITS_LEAST = 1 << 12
 _BLOCK_BITS_4, _BLOCK_BITS_6 = 96 + 16, 32
+_SPREAD_BITS = 8  # a prefix that is wider by so much is noted block by block
 _BLOCK_4, _BLOCK_6 = np.uint64((1 << 48) - 1), np.uint64((1 << 32) - 1)
 
 
@@ -136,8 +137,30 @@ def _hashes(record: Array, words: Array) -> Array:
     return hashes
 
 
+def _spread(prefixes: Array) -> Array:
+    """The same, with some that are wider than a block taken apart into blocks."""
+    mapped = prefixes["address"][:, : len(peer_text.MAPPED)] == list(peer_text.MAPPED)
+    block = np.where(mapped.all(axis=1), _BLOCK_BITS_4, _BLOCK_BITS_6)
+    short = block - prefixes["prefix_bits"].astype(np.int64)
+    wide = (short > 0) & (short <= _SPREAD_BITS)
+    parts = [prefixes[~wide]]
+    for prefix, bits, missing in zip(prefixes[wide], block[wide], short[wide], strict=True):
+        made = np.repeat(prefix[None], 1 << int(missing))
+        made["prefix_bits"] = bits
+        first = int.from_bytes(prefix["address"].tobytes(), "big")
+        step = 1 << 128 - int(bits)
+        octets = b"".join((first + n * step).to_bytes(16, "big") for n in range(len(made)))
+        made["address"] = np.frombuffer(octets, np.uint8).reshape(-1, 16)
+        parts.append(made)
+    return np.concatenate(parts)
+
+
 def _blocks(prefixes: Array, kinds: Mapping[str, int]) -> tuple[Array, int]:
-    """The words of the blocks that prefixes lie in; the kinds of those wider than a block."""
+    """The words of the blocks that prefixes lie in, or have; the kinds of those that have too many.
+
+    A kind that is set makes each new flow look into the trie, so that is for very wide ones.
+    """
+    prefixes = _spread(prefixes)
     words = np.ascontiguousarray(prefixes["address"]).view("<u8").reshape(-1, 2)
     mapped = np.frombuffer(peer_text.MAPPED, np.uint8)
     v4 = (prefixes["address"][:, : len(mapped)] == mapped).all(axis=1)

@@ -133,7 +133,8 @@ class Tables:
             peer_text.parse_prefix(text): Said(label, 0)
             for text, label in catalogue.prefixes.items()
         }
-        self._publish(compile_set(published, self.abi, len(published)))
+        # Some are so wide that they take many places of the filter.
+        self._publish(compile_set(published, self.abi, 4 * len(published)))
         self._swap(tables, catalogue.labels.values(), info)
         self._forget_published(any_left=bool(published))
         return len(entries)

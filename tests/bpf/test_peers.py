@@ -404,7 +404,7 @@ def random_peer(source: random.Random) -> str:
     if kind == 1:
         host = f"[{address}]" if wide else address
         return f"{host}:{source.randrange(1, 4)}/{source.choice(('tcp', 'udp'))}"
-    bits = source.choice((20, 32, 33, 64, 100, 128) if wide else (7, 12, 16, 17, 24, 30, 32))
+    bits = source.choice((20, 29, 32, 33, 64, 100, 128) if wide else (7, 8, 12, 16, 17, 24, 30, 32))
     return str(ipaddress.ip_network((address, bits), strict=False))
 
 

@@ -52,7 +52,9 @@ def tables_of(
     digest: of the files that the signatures stand in, `Catalogue.digest`. Raises DataError as
     `compile_signatures` does.
     """
-    key = hashlib.sha256(digest + abi.digest + _compiler_digest()).hexdigest()
+    # Their number, for who takes a catalogue without its signatures.
+    number = len(signatures).to_bytes(4, "little")
+    key = hashlib.sha256(digest + number + abi.digest + _compiler_digest()).hexdigest()
     dtypes = [abi.dtype("match_class"), abi.dtype("match_automaton")]
     path = directory() / f"{key}.tables"
     with contextlib.suppress(OSError, ValueError, RuntimeError):
