@@ -91,10 +91,10 @@ static __always_inline void stun_realm(struct scratch *s)
 {
 	struct found at = { .offset = s->stun.realm,
 			    .length = s->stun.realm_length };
-	const struct name_rule *rule;
 	int length;
+	__u16 app;
 
-	if (at.length > NAME_MAX_LEN || !name_take(s, &s->payload, &at))
+	if (at.length - 1 >= NAME_MAX_LEN || !name_take(s, &s->payload, &at))
 		return;
 	s->work.method = METHOD_PATTERN;
 	length = name_normalise(s);
@@ -104,10 +104,11 @@ static __always_inline void stun_realm(struct scratch *s)
 	text_ask(s);
 	if (s->told.confidence >= STUN_REALM_CONFIDENCE)
 		return;
-	rule = name_match(s);
-	s->told.app = name_app(rule, length);
-	if (s->told.app)
-		s->told.confidence = STUN_REALM_CONFIDENCE;
+	app = name_app(name_match(s), length);
+	if (!app)
+		return;
+	s->told.app = app;
+	s->told.confidence = STUN_REALM_CONFIDENCE;
 }
 
 /* Ask for all that the message says. Global: verified once. */

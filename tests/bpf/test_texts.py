@@ -51,6 +51,12 @@ confidence = 88
 
 [[signature]]
 protocol = "stun"
+app = "weak"
+stun_attribute = [0x7abe]
+confidence = 50
+
+[[signature]]
+protocol = "stun"
 app = "by-realm"
 stun_realm = ["made.example"]
 confidence = 88
@@ -216,6 +222,14 @@ def test_attributes(plane: Plane, attributes: Sequence[bytes], app: int) -> None
 def test_a_realm_that_a_name_rule_knows(plane: Plane) -> None:
     flow = bound(plane, message(attribute(0x0014, b"turn.slack.com")))
     assert (flow.app, flow.name) == (label(plane, "slack"), None)
+
+
+def test_a_realm_that_nothing_knows_takes_no_word_back(plane: Plane) -> None:
+    before = plane.counters("LOSS_NAME")
+    for realm in (b"unheard.invalid", b""):
+        flow = bound(plane, message(attribute(0x7ABE), attribute(0x0014, realm)))
+        assert (flow.protocol, flow.app) == (STUN, WEAK)
+    assert not plane.counted(before)
 
 
 @pytest.mark.parametrize("framed", [True, False])
