@@ -73,9 +73,9 @@ enum counter {
 	LOSS_CERTIFICATE_MALFORMED, /* certificate that is no DER, or lies */
 	LOSS_CERTIFICATE_LONG, /* more names or extensions than looked at */
 	INFO_CERTIFICATES,     /* certificates read */
-	INFO_TEXTS,		  /* texts that a signature knows */
-	INFO_SOCKETS,		  /* named by what else their socket does */
-	LOSS_STUN_LONG,		  /* more STUN attributes than are looked at */
+	INFO_TEXTS,	       /* texts that a signature knows */
+	INFO_SOCKETS,	       /* named by what else their socket does */
+	LOSS_STUN_LONG,	       /* more STUN attributes than are looked at */
 	COUNTER_MAX,
 };
 
