@@ -13,8 +13,8 @@
 #ifndef XDPPROBE_MOVED_H
 #define XDPPROBE_MOVED_H
 
+#include "name.h"
 #include "quic.h"
-#include "verdict.h"
 
 #define MOVED_ID \
 	8 /* bytes of an id that are compared; shorter ones are not kept */
@@ -50,23 +50,6 @@ static __always_inline void moved_learn(struct scratch *s,
 	bpf_map_update_elem(&moved, &s->moved.key, &s->moved.value, BPF_ANY);
 }
 
-/* The text of a name that is kept, to scratch.name. */
-static __always_inline bool moved_name(struct scratch *s, __u64 hash)
-{
-	__u32 key = (__u32)hash & name_mask;
-	struct name_set *set = bpf_map_lookup_elem(&names, &key);
-
-	if (!set || !hash)
-		return false;
-	for (__u32 i = 0; i < NAME_WAYS; i++) {
-		if (set->way[i].hash != hash)
-			continue;
-		__builtin_memcpy(s->name, set->way[i].text, sizeof(s->name));
-		return true;
-	}
-	return false;
-}
-
 /* Is a flow's first packet one of a connection that had another flow? Then it has the
  * name of that. Global: verified once; and its scratch is not an argument, which Linux
  * 6.1 takes for no map's, and no place of a key. */
@@ -94,7 +77,7 @@ __noinline int moved_ask(void)
 		.app_method = METHOD_QUIC_SNI,
 		.confidence = 100,
 		.final = 1,
-		.name = moved_name(s, found->name) ? found->name : 0,
+		.name = name_text(s, found->name) ? found->name : 0,
 	};
 	count(INFO_QUIC_MOVED);
 	verdict_give();
