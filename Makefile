@@ -15,7 +15,7 @@ demo: setup ## See it work without hardware (root): FOR=seconds, JSON=1 for the 
 	@$(BIN)/xdpprobe demo $(if $(FOR),--for $(FOR)) $(if $(JSON),--json)
 
 .PHONY: setup
-setup: $(OBJECTS) ## Install what is missing (root the first time) and build
+setup: $(OBJECTS) ## Install what is missing (root the first time) and build: BROWSER=1 for its test
 
 .PHONY: wheel
 wheel: setup ## Build dist/xdpprobe-*.whl, which needs no compiler where it is installed

@@ -17,6 +17,9 @@ packages="clang clang-format libbpf1 libbpf-dev linux-libc-dev libelf1
 	python3 python3-venv python3-bpfcc
 	iproute2 ethtool publicsuffix util-linux mount curl openssl dnsmasq-base bind9-dnsutils openssh-client"
 
+# What one test alone needs, and not every machine wants: make setup BROWSER=1
+[ -z "${BROWSER:-}" ] || packages+=" chromium"
+
 say() { printf 'setup: %s\n' "$*" >&2; }
 
 die() {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chromium's QUIC, whose hello comes in pieces that are scattered over two datagrams on purpose.
 
-Needs Debian's package chromium, which `make setup` does not install for its size.
+Needs Debian's package chromium, which for its size only `make setup BROWSER=1` installs.
 """
 
 import json
@@ -16,7 +16,9 @@ from tests.net.test_quic import NAME, certificate, server
 __all__ = ["certificate"]
 WAIT = "8000"  # ms of the browser's own clock, after which it prints what it has
 
-pytestmark = pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
+pytestmark = pytest.mark.skipif(
+    not shutil.which("chromium"), reason="no chromium: make setup BROWSER=1"
+)
 
 
 def test_chromium(veth: Veth, cli: Cli, certificate: tuple[str, str]) -> None:
