@@ -76,6 +76,11 @@ enum counter {
 	INFO_TEXTS,	       /* texts that a signature knows */
 	INFO_SOCKETS,	       /* named by what else their socket does */
 	LOSS_STUN_LONG,	       /* more STUN attributes than are looked at */
+	LOSS_FACTS,	       /* named hello that never came whole, or whose
+				   * lists are too long: no fingerprint */
+	LOSS_FACTS_FULL,       /* hello table slot busy: no fingerprint */
+	LOSS_FACTS_EVICTED,    /* hello pushed out; its flows lose it */
+	INFO_ECH,	       /* names that only stand for encrypted ones */
 	COUNTER_MAX,
 };
 
@@ -217,6 +222,8 @@ enum tunnel {
 
 /* Bits of flow_cold.tls_flags. */
 enum tls_flag {
+	TLS_ECH = 1 << 0,	   /* the client's true name is encrypted */
+	TLS_ECH_GREASE = 1 << 1,   /* an ech extension that says nothing */
 	TLS_RESUMED = 1 << 2,	   /* a session of before goes on */
 	TLS_SNI_MISMATCH = 1 << 3, /* the certificate is for other names */
 	TLS_LATE = 1 << 4,	   /* TLS began after another protocol */
@@ -242,6 +249,7 @@ struct flow_cold {
 	__u16 asked[ASKED];    /* identifications of its last DNS queries */
 	__u8 asking;	       /* bit i: asked[i] waits for its answer */
 	__u8 reserved[1];
+	__u64 hello;	   /* hello_entry.hash of the client's hello, 0: none */
 	__u16 tls_version; /* negotiated, as in TLS: 0x0304; 0: not seen */
 	__u8 tls_flags;	   /* enum tls_flag */
 	__u8 reserved_tls[5];
@@ -257,6 +265,36 @@ struct name_entry {
 	__u8 length;
 	__u8 answered; /* 1: a connection had it, whose ends spoke */
 	__u8 text[NAME_MAX_LEN + 1]; /* lower case, no NUL unless shorter */
+};
+
+/*
+ * What a client's TLS library says of itself in a hello (RFC 8446, 4.1.2), shared
+ * by the flows that say the same; the hash gives the set of HELLO_WAYS_KEPT elements
+ * to search. Numbers are 16 bits each in network byte order, a list from its first
+ * word on; what stands behind it is of other hellos. Extensions are in the order of
+ * the first hello that said so, the others as sent. GREASE values (RFC 8701) all
+ * read 0x0a0a; of extensions they are left out.
+ */
+#define HELLO_WAYS_KEPT 4
+#define HELLO_CIPHERS 128
+#define HELLO_SIGNATURES 64
+#define HELLO_EXTENSIONS 64
+#define HELLO_ALPN 32
+struct hello_entry {
+	__u64 hash;    /* keyed; 0: free, 1: being written */
+	__u32 used;    /* jiffies of the last flow with it */
+	__u16 version; /* the highest that is offered */
+	__u8 answered; /* 1: a connection had it, whose ends spoke */
+	__u8 named;    /* it has a server_name extension */
+	__u8 ciphers;  /* how many there are */
+	__u8 signatures;
+	__u8 extensions;
+	__u8 alpn_length; /* may be more than are kept */
+	__u32 reserved;
+	__u8 alpn[HELLO_ALPN]; /* first protocol of ALPN (RFC 7301) */
+	__u64 cipher[HELLO_CIPHERS / 4];
+	__u64 signature[HELLO_SIGNATURES / 4];
+	__u64 extension[HELLO_EXTENSIONS / 4];
 };
 
 /* What flows of a label left behind when they went. Index: stripe *
@@ -294,7 +332,11 @@ struct name_rule {
 	__u8 length;	    /* of the rule's name, without the '.' */
 	__u8 public_suffix; /* length of the public suffix at its end */
 	__u8 wildcard;	    /* 1: the public suffix has one label more */
-	__u8 reserved;
+	__u8 flags;	    /* enum name_flag */
+};
+
+enum name_flag {
+	NAME_ECH_PUBLIC = 1 << 0, /* this very name stands for encrypted ones */
 };
 
 /*
@@ -517,8 +559,9 @@ struct probe_info {
 };
 
 _Static_assert(sizeof(struct flow_hot) == 64, "one cache line");
-_Static_assert(sizeof(struct flow_cold) == 104, "abi");
+_Static_assert(sizeof(struct flow_cold) == 112, "abi");
 _Static_assert(sizeof(struct name_entry) == 272, "abi");
+_Static_assert(sizeof(struct hello_entry) == 568, "abi");
 _Static_assert(sizeof(struct retired_value) == 40, "abi");
 _Static_assert(sizeof(struct name_key) == 68, "abi");
 _Static_assert(sizeof(struct name_rule) == 8, "abi");
@@ -528,7 +571,7 @@ _Static_assert(sizeof(struct peer_value) == 8, "abi");
 _Static_assert(sizeof(struct peer_filter) == 524328, "abi");
 _Static_assert(sizeof(struct match_row) == 24, "abi");
 _Static_assert(sizeof(struct match_class) == 1215496, "abi");
-_Static_assert(sizeof(struct flow_record) == 432, "abi");
+_Static_assert(sizeof(struct flow_record) == 440, "abi");
 _Static_assert(sizeof(struct text_key) == 68, "abi");
 _Static_assert(sizeof(struct text_value) == 8, "abi");
 _Static_assert(sizeof(struct replay_value) == 16, "abi");

@@ -98,6 +98,7 @@ stream_again(struct scratch *s, struct hello_slot *h, __u16 *answer)
 		*answer = answer_read(&h->data, h->contiguous);
 	h->work += WORK_READ + h->contiguous / STREAM_BLOCK + at.records;
 	h->due = h->contiguous + (at.missing ? at.missing : 1);
+	s->work.partial = result == OUTCOME_NAME && at.missing;
 	return result;
 }
 
@@ -119,6 +120,33 @@ static __always_inline bool stream_end(struct scratch *s, enum outcome result,
 	return false;
 }
 
+/* Is it worth waiting for more of the stream? */
+static __always_inline bool stream_waits(const struct scratch *s,
+					 const struct hello_slot *h,
+					 const struct flow_hot *f,
+					 enum outcome result)
+{
+	if (result != OUTCOME_MORE && !s->work.partial)
+		return false;
+	return h->contiguous < STREAM_MAX && h->work < HELLO_WORK_MAX &&
+	       f->spent[s->work.direction & 1] < inspect_budget;
+}
+
+/* The rest of a hello whose name is known will not be read. */
+static __always_inline void stream_part_only(struct scratch *s)
+{
+	count(LOSS_FACTS);
+	client_done(s);
+}
+
+/* Has the flow the name of the hello that these pieces are the rest of? */
+static __always_inline bool stream_named(const struct scratch *s,
+					 const struct flow_hot *f)
+{
+	return !s->work.responder && (f->protocol_method == METHOD_SNI ||
+				      f->protocol_method == METHOD_ECH_OUTER);
+}
+
 static __always_inline int stage_stream(void *ctx, enum hook hook)
 {
 	struct scratch *s = scratch_get();
@@ -126,7 +154,7 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 	struct hello_slot *h;
 	struct flow_hot *f;
 	struct piece all = {};
-	bool news = false;
+	bool news = false, named;
 	__u16 answer = 0;
 	__u32 d;
 
@@ -141,10 +169,14 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 		return ctx_pass(hook);
 	}
 	count(INFO_HELLO_PIECES);
+	named = s->work.named = stream_named(s, f);
 	s->work.protocol = PROTOCOL_UNKNOWN;
+	s->work.partial = s->work.after = 0;
 	h = stream_slot(s, f);
 	if (!h) {
 		spend(f, d);
+		if (named)
+			stream_part_only(s);
 		return ctx_pass(hook);
 	}
 	if (hello_merge(h, s, &all, &news))
@@ -154,9 +186,10 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 	/* Where the start is not known for sure, it may yet come. */
 	if (result == OUTCOME_OTHER && !answer && !h->synced)
 		result = OUTCOME_MORE;
-	if (result == OUTCOME_MORE && h->contiguous < STREAM_MAX &&
-	    h->work < HELLO_WORK_MAX && f->spent[d] < inspect_budget) {
+	if (stream_waits(s, h, f, result)) {
 		hello_unlock(h);
+		if (result == OUTCOME_NAME && !named)
+			goto name;
 		return ctx_pass(hook);
 	}
 	if (result == OUTCOME_SERVER) {
@@ -165,15 +198,21 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 		count(LOSS_TAIL_CALL);
 		return ctx_pass(hook);
 	}
+	s->work.partial = 0;
 	if (result == OUTCOME_MORE && hello_begun(&h->data, h->contiguous))
 		answer = tls_protocol(s);
 	hello_release(h);
 	flow_unmark(f, (__u32)FLOW_PENDING_0 << d);
 	s->answer.records = 0; /* only what one packet brings is read */
-	if (stream_end(s, result, answer)) {
-		ctx_tail_call(ctx, hook, STAGE_NAME);
-		count(LOSS_TAIL_CALL);
+	if (named && result != OUTCOME_NAME) {
+		stream_part_only(s);
+		return ctx_pass(hook);
 	}
+	if (!stream_end(s, result, answer))
+		return ctx_pass(hook);
+name:
+	ctx_tail_call(ctx, hook, STAGE_NAME);
+	count(LOSS_TAIL_CALL);
 	return ctx_pass(hook);
 }
 

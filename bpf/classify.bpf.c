@@ -318,6 +318,7 @@ const struct {
 	struct flow_record flow_record;
 	struct name_key name_key;
 	struct name_rule name_rule;
+	enum name_flag name_flag;
 	enum match_field match_field;
 	enum text_kind text_kind;
 	struct text_key text_key;

@@ -17,8 +17,7 @@
 #ifndef XDPPROBE_HELLO_H
 #define XDPPROBE_HELLO_H
 
-#include "counters.h"
-#include "outcome.h"
+#include "facts.h"
 
 #define TLS_RECORD_HEADER 5
 #define TLS_HANDSHAKE_HEADER 4
@@ -28,7 +27,6 @@
 #define TLS_RECORD_MAX (16384 + 256) /* RFC 8446, 5.2 */
 #define TLS_SESSION_ID_MAX 32
 #define TLS_VERSION_AND_RANDOM 34
-#define TLS_EXTENSION_SERVER_NAME 0
 #define TLS_NAME_TYPE_HOST 0
 #define TLS_EXTENSIONS_MAX 256
 #define TLS_EXTENSIONS_STEP 16
@@ -61,83 +59,112 @@ hello_server_name(struct bytes *m, __u32 at, __u32 length, struct found *out)
 
 struct extensions {
 	struct bytes *m;
-	volatile struct hello_state *state; /* not on the stack of a callback */
+	struct scratch *s; /* what is counted stands there: see join_state */
 	struct found *out;
 	__u32 stop, end;
 };
 
 /* Up to TLS_EXTENSIONS_STEP extensions: a call for each would cost more than reading
- * it. OUTCOME_OTHER: go on. */
+ * it. OUTCOME_OTHER: go on; OUTCOME_NAMELESS: that was all. */
 static __always_inline enum outcome hello_step(struct extensions *e)
 {
-	__u32 at = e->state->at, type, length;
+	__u32 at = ((volatile struct hello_state *)&e->s->hello)->at;
 
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < TLS_EXTENSIONS_STEP; i++) {
+		__u32 head, length;
+
 		if (at + 4 > e->stop)
 			return OUTCOME_NAMELESS;
 		if (at + 4 > e->end)
 			return hello_wait(e->out, at + 4, e->end);
-		type = be16_at(e->m, at);
-		length = be16_at(e->m, at + 2);
+		head = be32_at(e->m, at);
+		length = head & 0xffff;
 		at += 4;
 		if (at + length > e->stop)
 			return OUTCOME_MALFORMED;
-		if (type == TLS_EXTENSION_SERVER_NAME)
-			break;
+		facts_extension(e->s, head >> 16, at, length);
 		at += length;
 	}
-	e->state->at = at;
-	if (type != TLS_EXTENSION_SERVER_NAME)
-		return OUTCOME_OTHER;
-	if (at + length > e->end)
-		return hello_wait(e->out, at + length, e->end);
-	return hello_server_name(e->m, at, length, e->out);
+	e->s->hello.at = at;
+	return OUTCOME_OTHER;
 }
 
 static long hello_extension(__u32 i, struct extensions *e)
 {
-	e->state->result = hello_step(e);
-	return e->state->result != OUTCOME_OTHER || e->state->at > STREAM_MAX;
+	volatile struct hello_state *state = &e->s->hello;
+
+	state->result = hello_step(e);
+	return state->result != OUTCOME_OTHER || state->at > STREAM_MAX;
+}
+
+/* What is known after the walk: `result` is how that ended. A name counts though
+ * what comes behind it is missing, or wrong. */
+static __always_inline int hello_concluded(struct scratch *s, struct bytes *m,
+					   __u32 stop, __u32 end, int result,
+					   struct found *out)
+{
+	__u32 name = s->hello.body[PART_NAME];
+	__u32 length = s->hello.length[PART_NAME];
+	bool whole = result == OUTCOME_NAMELESS && stop <= end;
+	int named;
+
+	if (whole)
+		facts_note(m, s, end);
+	if (!name)
+		return result;
+	if (name + length > end)
+		return hello_wait(out, name + length, end);
+	named = hello_server_name(m, name, length, out);
+	if (result == OUTCOME_NAMELESS && !whole)
+		out->missing = stop - end;
+	if (named != OUTCOME_NAME)
+		out->missing = 0;
+	return named;
 }
 
 /* Extensions from `at` to `stop`, of which the bytes before `end` are there. */
-static __always_inline int hello_extensions(struct bytes *m, __u32 at,
-					    __u32 stop, __u32 end,
+static __always_inline int hello_extensions(struct bytes *m, struct scratch *s,
+					    __u32 at, __u32 stop, __u32 end,
 					    struct found *out)
 {
-	struct scratch *s = scratch_get();
-	struct extensions e = { .m = m, .out = out, .stop = stop, .end = end };
+	struct extensions e = {
+		.m = m, .s = s, .out = out, .stop = stop, .end = end
+	};
+	int result;
 
-	if (!s)
-		return OUTCOME_OTHER;
-	opaque(s);
-	e.state = &s->hello;
-	e.state->at = at;
-	e.state->result = OUTCOME_OTHER;
+	s->hello.at = at;
+	s->hello.result = OUTCOME_OTHER;
 	bpf_loop(TLS_EXTENSIONS_MAX / TLS_EXTENSIONS_STEP, hello_extension, &e,
 		 0);
-	if (e.state->result != OUTCOME_OTHER)
-		return e.state->result;
-	count(LOSS_HELLO_LONG);
-	return OUTCOME_NAMELESS;
+	result = s->hello.result;
+	if (result == OUTCOME_OTHER && !s->hello.body[PART_NAME]) {
+		count(LOSS_HELLO_LONG);
+		return OUTCOME_NAMELESS;
+	}
+	return hello_concluded(s, m, stop, end, result, out);
 }
 
 /*
- * A handshake message at `at`, of which the bytes before `end` are there. Global,
- * so that the verifier walks it once.
+ * A handshake message at `at`, of which the bytes before `end` are there. What it
+ * says beyond the name is noted in scratch.facts, once it is there as a whole.
+ * Global, so that the verifier walks it once.
  */
 __noinline int hello_parse(struct bytes *m, __u32 at, __u32 end,
 			   struct found *out)
 {
+	struct scratch *s = scratch_get();
 	__u32 stop, length;
 
-	if (!m || !out || at > 64 || end > STREAM_MAX)
+	if (!m || !s || !out || at > 64 || end > STREAM_MAX)
 		return OUTCOME_OTHER;
+	opaque(s);
+	out->missing = 0;
 	if (at + TLS_HANDSHAKE_HEADER > end)
 		return hello_wait(out, at + TLS_HANDSHAKE_HEADER, end);
 	if (byte_at(m, at) != TLS_CLIENT_HELLO)
 		return OUTCOME_OTHER;
+	facts_begin(s, at);
 	stop = at + TLS_HANDSHAKE_HEADER + be24_at(m, at + 1);
 	at += TLS_HANDSHAKE_HEADER + TLS_VERSION_AND_RANDOM;
 	if (at + 1 > end)
@@ -151,6 +178,8 @@ __noinline int hello_parse(struct bytes *m, __u32 at, __u32 end,
 	length = be16_at(m, at);
 	if (length < 2 || length & 1)
 		return OUTCOME_MALFORMED;
+	s->hello.ciphers = at + 2;
+	s->hello.ciphers_length = length;
 	at += 2 + length;
 	if (at + 1 > stop)
 		return OUTCOME_MALFORMED;
@@ -160,8 +189,11 @@ __noinline int hello_parse(struct bytes *m, __u32 at, __u32 end,
 	if (!length)
 		return OUTCOME_MALFORMED;
 	at += 1 + length;
-	if (at == stop) /* TLS 1.2 and before: no extensions at all */
+	if (at == stop) { /* TLS 1.2 and before: no extensions at all */
+		if (stop <= end)
+			facts_note(m, s, end);
 		return OUTCOME_NAMELESS;
+	}
 	if (at + 2 > stop)
 		return OUTCOME_MALFORMED;
 	if (at + 2 > end)
@@ -170,7 +202,7 @@ __noinline int hello_parse(struct bytes *m, __u32 at, __u32 end,
 	at += 2;
 	if (at + length > stop)
 		return OUTCOME_MALFORMED;
-	return hello_extensions(m, at, at + length, end, out);
+	return hello_extensions(m, s, at, at + length, end, out);
 }
 
 struct join {
@@ -248,6 +280,8 @@ static __always_inline int hello_joined(const struct bytes *m, __u32 end,
 	result = hello_parse((struct bytes *)to, 0, length, out);
 	if (result == OUTCOME_MORE && s->join.broken)
 		return OUTCOME_MALFORMED;
+	if (s->join.broken || out->records >= TLS_RECORDS_MAX)
+		out->missing = 0;
 	if (result == OUTCOME_MORE && out->records >= TLS_RECORDS_MAX) {
 		count(LOSS_HELLO_LONG);
 		return OUTCOME_NAMELESS;
@@ -292,7 +326,7 @@ __noinline int hello_read(struct bytes *m, __u32 end, struct found *out)
 	first = TLS_RECORD_HEADER + be16_at(m, 3);
 	result = hello_parse(m, TLS_RECORD_HEADER, first < end ? first : end,
 			     out);
-	if (result != OUTCOME_MORE || first >= end)
+	if ((result != OUTCOME_MORE && !out->missing) || first >= end)
 		return result;
 	return hello_joined(m, end, out);
 }

@@ -125,7 +125,8 @@ static __always_inline int stage_quic(void *ctx, enum hook hook)
 		count(LOSS_STALE_FLOW);
 		return ctx_pass(hook);
 	}
-	if (f->protocol_method >= METHOD_QUIC_SNI) {
+	if (f->protocol_method >= METHOD_QUIC_SNI ||
+	    f->protocol_method == METHOD_ECH_OUTER) {
 		quic_named(s, f);
 		return ctx_pass(hook);
 	}

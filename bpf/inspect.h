@@ -126,6 +126,12 @@ static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 	if (where == POSITION_LATER && !late_begins(s, f))
 		return inspect_later(s, f, next);
 	result = stream_read(s, &s->payload, end, &at);
+	if (result == OUTCOME_NAME && at.missing) {
+		s->work.partial = 1; /* the rest of the hello may yet come */
+		s->work.after = STAGE_STREAM;
+		*next = STAGE_NAME;
+		return true;
+	}
 	if (result == OUTCOME_SERVER)
 		*next = STAGE_SERVER;
 	if (result == OUTCOME_MORE || result == OUTCOME_SERVER)
@@ -201,6 +207,8 @@ static __always_inline int stage_inspect(void *ctx, enum hook hook)
 	s->work.responder = (s->work.direction & 1) !=
 			    !!(f->flags & FLOW_INITIATOR_1);
 	s->work.after = s->work.open = s->work.late = 0;
+	s->work.partial = s->work.named = 0;
+	s->facts.whole = s->facts.tls_flags = 0;
 	if (s->work.l4 == IPPROTO_TCP)
 		go_on = inspect_tcp(s, f, &next);
 	else
@@ -218,12 +226,18 @@ static __always_inline int stage_name(void *ctx, enum hook hook)
 
 	if (!s)
 		return ctx_pass(hook);
-	if (name_decide(s) && s->work.method == METHOD_DNS)
+	if (!name_decide(s))
+		s->work.partial = 0;
+	else if (s->work.method == METHOD_DNS)
 		dns_learn(s);
-	if (s->work.method == METHOD_SNI)
+	if (s->work.method == METHOD_SNI && !s->work.partial)
 		client_done(s);
 	if (s->work.method == METHOD_HTTP_HOST)
 		text_give(s, s->verdict.name);
+	if (s->work.partial && s->work.after) {
+		ctx_tail_call(ctx, hook, s->work.after);
+		count(LOSS_TAIL_CALL);
+	}
 	return ctx_pass(hook);
 }
 

@@ -21,6 +21,8 @@ struct bytes {
 	__u8 b[STREAM_MAX];
 };
 
+#define HELLO_SETS 1024 /* a power of two */
+
 struct flow_set {
 	struct flow_hot way[FLOW_WAYS];
 };
@@ -40,7 +42,7 @@ struct {
 	__type(value, struct flow_set);
 } flow_hot SEC(".maps");
 
-/* Key: set. Written at a flow's birth and by verdicts. 27.3 MB. (sized) */
+/* Key: set. Written at a flow's birth and by verdicts. 29.4 MB. (sized) */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -64,7 +66,7 @@ struct {
 } flow_lock SEC(".maps");
 
 /* Key: set of NAME_WAYS names. Full: the name used longest ago goes, first among
- * those that no connection had: name_rank() (LOSS_NAME_EVICTED). 8.9 MB for 32,768
+ * those that no connection had: kept_rank() (LOSS_NAME_EVICTED). 8.9 MB for 32,768
  * names. (sized) */
 struct name_set {
 	struct name_entry way[NAME_WAYS];
@@ -77,6 +79,20 @@ struct {
 	__type(key, __u32);
 	__type(value, struct name_set);
 } names SEC(".maps");
+
+/* Key: set of HELLO_WAYS_KEPT hellos. Full: as of names (LOSS_FACTS_EVICTED).
+ * 2.3 MB. */
+struct hello_set {
+	struct hello_entry way[HELLO_WAYS_KEPT];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, HELLO_SETS);
+	__type(key, __u32);
+	__type(value, struct hello_set);
+} hellos SEC(".maps");
 
 /* Key: stripe * MAX_LABELS + label. Added to when a flow leaves. (sized) */
 struct {
@@ -500,7 +516,11 @@ struct verdict {
 	__u8 app_method;
 	__u8 confidence;
 	__u8 final;
-	__u64 name; /* hash, 0: none */
+	__u64 name;  /* hash, 0: none */
+	__u64 hello; /* hash, 0: none */
+	__u8 tls_flags;
+	__u8 quiet; /* readers know it already */
+	__u8 reserved[6];
 };
 
 /* What one stage hands to the next about the packet in hand. */
@@ -525,7 +545,8 @@ struct work {
 	__u8 generation; /* of the tables, for the whole packet */
 	__u8 open;	 /* the name in `name` may get company: not final yet */
 	__u8 late; /* TLS begins with this packet, in the middle of a stream */
-	__u16 reserved;
+	__u8 partial; /* there is a name, and more of its hello to come */
+	__u8 named;   /* the flow has the name of the hello in hand */
 };
 
 /* What loops carry along stands in a map, which the verifier does not follow: with
@@ -556,10 +577,43 @@ struct answer_state {
 	struct resolved_app value;
 };
 
-/* How far the search for an extension has come. */
+/* Extensions whose data are read, once all of them are there. */
+enum hello_part {
+	PART_NAME,
+	PART_ALPN,
+	PART_SIGNATURES,
+	PART_VERSIONS,
+	PART_ECH,
+	PART_ESNI,
+	PART_MAX,
+};
+
+/* How far the walk over a hello's extensions has come. */
 struct hello_state {
 	__u32 at;
 	__s32 result;
+	__u32 message; /* where the handshake message begins */
+	__u32 ciphers; /* where the list is, and its length in bytes */
+	__u32 ciphers_length;
+	__u32 extensions;     /* that count; may be more than are kept */
+	__u64 sum;	      /* of their keyed hashes: in any order the same */
+	__u32 body[PART_MAX]; /* where its data begin, 0: not there */
+	__u32 length[PART_MAX]; /* of its data */
+};
+
+/* Which way of a full set is given up, as far as was looked. */
+struct kept_state {
+	__u64 rank;
+	__u64 way;
+};
+
+/* What the packet in hand says of its flow's hello, see facts.h. */
+struct hello_facts {
+	__u8 whole; /* `entry` is complete but for the hash */
+	__u8 tls_flags;
+	__u8 reserved[6];
+	__u64 hash[2]; /* of the lists of ciphers and of signatures */
+	struct hello_entry entry;
 };
 
 /* What a TLS server's first flight says. */
@@ -704,6 +758,8 @@ struct scratch {
 	struct server_state server;
 	struct der_state der;
 	struct certificate_state certificate;
+	struct hello_facts facts;
+	struct kept_state kept;
 	struct match_state match;
 	struct peer_state peer;
 	struct quic_state quic;

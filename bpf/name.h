@@ -9,7 +9,6 @@
 #include "text.h"
 
 #define IPV4_LABEL_MAX 4 /* three digits and the dot before them */
-#define NAME_BUSY 1	 /* name_entry.hash while another CPU writes it */
 #define NAME_WORDS ((NAME_MAX_LEN + 1) / 8)
 
 /* The bytes of a word that are ASCII and not below `low`, as their highest bits. */
@@ -153,7 +152,6 @@ static __always_inline __u32 name_app(const struct name_rule *rule,
 __noinline __u64 name_hash(struct scratch *s, __u32 length)
 {
 	struct siphash h;
-	__u64 hash;
 
 	if (!s)
 		return 0;
@@ -165,8 +163,7 @@ __noinline __u64 name_hash(struct scratch *s, __u32 length)
 		sip_word(&h, ((const __u64 *)s->name)[i]);
 	}
 	sip_word(&h, length);
-	hash = sip_end(&h);
-	return hash > NAME_BUSY ? hash : hash + 2;
+	return kept_hash(sip_end(&h));
 }
 
 /* Replace the name by its keyed hash, 16 hexadecimal digits. */
@@ -283,38 +280,13 @@ static __always_inline void name_write(struct name_entry *e, struct scratch *s,
 	__builtin_memcpy(e->text, s->name, sizeof(e->text));
 }
 
-/* How willingly an entry is given up; never 0. Anybody can send queries for names
- * that nobody has heard of: such names give way to each other before those do that
- * a connection had, unless that was long ago. */
-static __always_inline __u64 name_rank(const struct name_entry *e, __u32 now)
-{
-	__u64 age = age_of(now, e->used) + 1ULL;
-
-	if (!e->hash)
-		return ~0ULL;
-	if (e->answered && age <= active_timeout)
-		return age;
-	return 1ULL << 32 | age;
-}
-
-/* Whether it is the name of a connection whose ends both spoke. A datagram's is not,
- * answered or not: a resolver answers whatever it is asked, so that answers would
- * protect names without end. */
-static __always_inline bool name_answered(const struct scratch *s)
-{
-	__u32 both = FLOW_ANSWERED_0 | FLOW_ANSWERED_1;
-	const struct flow_hot *f = flow_at(s->work.index);
-
-	return f && s->work.l4 == IPPROTO_TCP && (f->flags & both) == both;
-}
-
 /* The entry of `hash`, made where there is none. 0 where that fails. */
 static __always_inline __u64 name_keep(struct scratch *s, __u64 hash,
 				       __u32 length, __u32 app)
 {
 	__u32 key = (__u32)hash & name_mask, first = 0;
 	struct name_set *set = bpf_map_lookup_elem(&names, &key);
-	bool answered = name_answered(s);
+	bool answered = kept_answered(&s->work);
 	struct name_entry *e;
 	__u64 was, best = 0;
 
@@ -331,7 +303,7 @@ static __always_inline __u64 name_keep(struct scratch *s, __u64 hash,
 				e->answered = 1;
 			return hash;
 		}
-		rank = name_rank(e, s->work.now);
+		rank = kept_rank(e->hash, e->answered, e->used, s->work.now);
 		if (rank > best) {
 			best = rank;
 			first = i;
@@ -339,8 +311,8 @@ static __always_inline __u64 name_keep(struct scratch *s, __u64 hash,
 	}
 	e = &set->way[first & (NAME_WAYS - 1)];
 	was = e->hash;
-	if (was == NAME_BUSY ||
-	    __sync_val_compare_and_swap(&e->hash, was, NAME_BUSY) != was) {
+	if (was == KEPT_BUSY ||
+	    __sync_val_compare_and_swap(&e->hash, was, KEPT_BUSY) != was) {
 		count(LOSS_NAME_FULL);
 		return 0;
 	}
@@ -365,6 +337,31 @@ static __always_inline bool name_settled(const struct scratch *s)
 	return f && c && f->protocol_method == METHOD_DNS && c->name;
 }
 
+/* Does the name stand for one that is encrypted (RFC 9849)? Such names are used for
+ * that alone: without a look at the rest of the hello, as long as it is missing. */
+static __always_inline bool
+name_outer(const struct scratch *s, const struct name_rule *rule, __u32 length)
+{
+	if (s->work.method != METHOD_SNI && s->work.method != METHOD_QUIC_SNI)
+		return false;
+	if (!rule || !(rule->flags & NAME_ECH_PUBLIC) || rule->length != length)
+		return false;
+	return s->facts.tls_flags || !s->facts.whole;
+}
+
+/* The flow's true name is not known: whatever else tells its application stays. */
+static __always_inline void outer_decide(struct scratch *s)
+{
+	struct verdict *v = &s->verdict;
+
+	s->facts.tls_flags = TLS_ECH;
+	v->protocol_method = METHOD_ECH_OUTER;
+	v->app_method = METHOD_NONE;
+	if (!v->quiet)
+		count(INFO_ECH);
+	verdict_give();
+}
+
 /* The name in scratch.name decides the flow. Returns whether it is one; its
  * application is in scratch.verdict. */
 static __always_inline bool name_decide(struct scratch *s)
@@ -378,10 +375,11 @@ static __always_inline bool name_decide(struct scratch *s)
 	v->protocol = w->protocol;
 	v->protocol_method = v->app_method = w->method;
 	v->confidence = 100;
-	/* A query's answer is still to come, or a TLS server's, or the id that a QUIC
-	 * server chooses. */
+	/* A query's answer is still to come, or a TLS server's, the id that a QUIC server
+	 * chooses, or the rest of a hello. */
 	v->final = w->protocol != PROTOCOL_DNS &&
-		   w->protocol != PROTOCOL_QUIC && !w->open;
+		   w->protocol != PROTOCOL_QUIC && !w->open && !w->partial;
+	v->quiet = w->named;
 	v->app = 0;
 	v->name = 0;
 	if (length <= 0) {
@@ -393,10 +391,15 @@ static __always_inline bool name_decide(struct scratch *s)
 		return false;
 	}
 	rule = name_match(s);
+	if (name_outer(s, rule, length)) {
+		outer_decide(s);
+		return true;
+	}
 	v->app = name_app(rule, length);
 	if (settled)
 		return true;
-	count(INFO_NAMED);
+	if (!v->quiet)
+		count(INFO_NAMED);
 	length = name_private(s, rule, length);
 	if (length > 0 && length <= NAME_MAX_LEN)
 		v->name = name_keep(s, name_hash(s, length), length, v->app);
@@ -410,7 +413,7 @@ static __always_inline __u32 name_text(struct scratch *s, __u64 hash)
 	__u32 key = (__u32)hash & name_mask;
 	struct name_set *set = bpf_map_lookup_elem(&names, &key);
 
-	if (!set || hash <= NAME_BUSY)
+	if (!set || hash <= KEPT_BUSY)
 		return 0;
 	for (__u32 i = 0; i < NAME_WAYS; i++) {
 		struct name_entry *e = &set->way[i];

@@ -5,6 +5,8 @@
 #ifndef XDPPROBE_OUTCOME_H
 #define XDPPROBE_OUTCOME_H
 
+#include <bpf/bpf_endian.h>
+
 #include "ctx.h"
 
 enum outcome {
@@ -16,13 +18,14 @@ enum outcome {
 	OUTCOME_SERVER,	   /* a TLS server's first flight: stage SERVER */
 };
 
-/* Where the name stands in the bytes that were read; with OUTCOME_MORE, how many
- * more there must be before they can say more. */
+/* Where the name stands in the bytes that were read. How many more there must be
+ * before they can say more: with OUTCOME_MORE; and with OUTCOME_NAME where that is
+ * known before the rest of what a hello says. */
 struct found {
 	__u32 offset;
 	__u32 length;
 	__u32 in_joined; /* offset counts in the joined records */
-	__u32 missing;	 /* at least; 0: not known */
+	__u32 missing;	 /* at least; 0: not known, or nothing */
 	__u32 records;	 /* that were joined: the work it was */
 };
 
@@ -41,7 +44,12 @@ static __always_inline __u32 byte_at(const struct bytes *m, __u32 i)
 
 static __always_inline __u32 be16_at(const struct bytes *m, __u32 i)
 {
-	return byte_at(m, i) << 8 | byte_at(m, i + 1);
+	if (i > STREAM_MAX - 2)
+		return 0;
+	opaque(i);
+	if (i > STREAM_MAX - 2)
+		return 0;
+	return bpf_ntohs(*(const __u16 *)&m->b[i]);
 }
 
 static __always_inline __u32 be24_at(const struct bytes *m, __u32 i)
@@ -51,7 +59,12 @@ static __always_inline __u32 be24_at(const struct bytes *m, __u32 i)
 
 static __always_inline __u32 be32_at(const struct bytes *m, __u32 i)
 {
-	return be16_at(m, i) << 16 | be16_at(m, i + 2);
+	if (i > STREAM_MAX - 4)
+		return 0;
+	opaque(i);
+	if (i > STREAM_MAX - 4)
+		return 0;
+	return bpf_ntohl(*(const __u32 *)&m->b[i]);
 }
 
 /* Eight bytes as they lie in memory. */

@@ -58,4 +58,16 @@ static __always_inline __u64 sip_end(struct siphash *h)
 	return h->v0 ^ h->v1 ^ h->v2 ^ h->v3;
 }
 
+/*
+ * Add a word to a hash, for a third of what sip_word() costs: two multiplications by
+ * secret odd numbers. With one alone, the highest bit would only flip bits that
+ * are known, and the next word could undo it whatever the key is.
+ */
+static __always_inline __u64 keyed_mix(__u64 hash, __u64 word)
+{
+	hash = (hash ^ word) * (seed_0 | 1);
+	hash = (hash ^ hash >> 32) * (seed_1 | 1);
+	return hash ^ hash >> 29;
+}
+
 #endif /* XDPPROBE_SIPHASH_H */

@@ -6,6 +6,7 @@
 #ifndef XDPPROBE_VERDICT_H
 #define XDPPROBE_VERDICT_H
 
+#include "hellos.h"
 #include "track.h"
 
 /* Of the same method the more confident evidence counts, of two alike the later. */
@@ -32,6 +33,17 @@ static __always_inline bool outdated(const struct verdict *v, __u8 old_method)
 {
 	return !v->app && v->app_method > METHOD_PATTERN &&
 	       old_method == METHOD_DNS;
+}
+
+/* A whole hello knows better than its first piece. */
+static __always_inline void facts_apply(struct flow_cold *c,
+					const struct verdict *v)
+{
+	if (v->hello) {
+		c->hello = v->hello;
+		c->tls_flags &= ~(TLS_ECH | TLS_ECH_GREASE);
+	}
+	c->tls_flags |= v->tls_flags;
 }
 
 /* Under the lock, and only if the entry is still the flow's: a verdict must
@@ -73,6 +85,7 @@ static __always_inline bool verdict_apply(const struct work *w,
 			c->name = v->name;
 		if (!c->named_after)
 			c->named_after = f->packets[0] + f->packets[1];
+		facts_apply(c, v);
 		if (v->final)
 			flow_mark(f, FLOW_FINAL);
 	}
@@ -93,7 +106,11 @@ __noinline int verdict_give(void)
 	struct flow_hot *f;
 	struct flow_cold *c;
 
-	if (!s || !verdict_apply(&s->work, &s->verdict))
+	if (!s)
+		return 0;
+	s->verdict.hello = hello_keep(s);
+	s->verdict.tls_flags = s->facts.tls_flags;
+	if (!verdict_apply(&s->work, &s->verdict) || s->verdict.quiet)
 		return 0;
 	if (!active) {
 		count(INFO_NO_READER);

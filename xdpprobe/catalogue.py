@@ -35,7 +35,7 @@ class Catalogue:
     l4: IP protocol number -> label id. digest: SHA-256 over the files' names and contents.
     files: as read, in order. entries: label id -> the definition in force.
     signatures: of a higher layer before those of a lower one, else as in the files.
-    prefixes: of addresses -> label id.
+    prefixes: of addresses -> label id. ech_names: server names that stand for encrypted ones.
     """
 
     labels: dict[int, Label]
@@ -46,6 +46,7 @@ class Catalogue:
     entries: dict[int, Entry]
     signatures: tuple[Signature, ...] = ()
     prefixes: dict[str, int] = field(default_factory=dict)
+    ech_names: frozenset[str] = frozenset()
 
 
 def load(directories: Sequence[Path] | None = None) -> Catalogue:
@@ -86,6 +87,9 @@ def load(directories: Sequence[Path] | None = None) -> Catalogue:
         entries=dict(sorted(merged.by_id.items())),
         signatures=tuple(signatures),
         prefixes=merged.prefixes(),
+        ech_names=frozenset(
+            name for entry in merged.by_id.values() for name in entry.ech_public_names
+        ),
     )
 
 

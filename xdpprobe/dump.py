@@ -13,18 +13,19 @@ import numpy as np
 from xdpprobe import abi, syscall
 from xdpprobe.errors import StateError
 from xdpprobe.filter import Filter
-from xdpprobe.flows import Indexes, printable
+from xdpprobe.flows import Indexes
 from xdpprobe.instance import Array
 from xdpprobe.libbpf import possible_cpus
 from xdpprobe.probe import Probe
 from xdpprobe.snapshot import Snapshot
+from xdpprobe.wire_text import printable
 
 SCHEMA = 1
 # Chosen flows whose records are shown: what is made of a whole table would fill a gigabyte.
 LISTED = 1000
 _SHOWN = ("counters", "ports", "slots", "control", "info")
 _TEXT = ("name", "netns_name", "version", "category", "text")
-_USED = {"flow_hot": "tag", "flow_cold": "tag", "names": "hash", "labels": "kind"}
+_USED = {"flow_hot": "tag", "flow_cold": "tag", "names": "hash", "hellos": "hash", "labels": "kind"}
 
 
 def _table_module() -> Any:
@@ -62,7 +63,7 @@ def _plain(record: Array) -> dict[str, Any]:
         if value.dtype == np.uint8 and value.ndim:
             raw = value.tobytes()
             found[field] = printable(raw.partition(b"\0")[0]) if field in _TEXT else raw.hex()
-        elif field != "reserved":
+        elif not field.startswith("reserved"):
             found[field] = value.tolist()
     return found
 
@@ -97,7 +98,7 @@ def _retired(probe: Probe) -> dict[str, Any]:
 def matching(snapshot: Snapshot, rows: Indexes) -> dict[str, tuple[int, dict[str, Any]]]:
     """Map -> how many of its elements belong to these flows, and the first ones: index -> record.
 
-    For the maps that hold flows: what is counted of them, their details, and their names.
+    For the maps that hold flows: what is counted of them, their details, names and hellos.
     """
     hashes = np.unique(snapshot.cold["name"][rows])
     named = np.flatnonzero(np.isin(snapshot.names["hash"], hashes[hashes > 1]))
@@ -106,6 +107,9 @@ def matching(snapshot: Snapshot, rows: Indexes) -> dict[str, tuple[int, dict[str
         "flow_cold": (snapshot.cold, rows),
         "names": (snapshot.names, named),
     }
+    if snapshot.hellos is not None:
+        said = np.isin(snapshot.hellos["hash"], np.unique(snapshot.cold["hello"][rows]))
+        chosen["hellos"] = (snapshot.hellos, np.flatnonzero(said & (snapshot.hellos["hash"] > 1)))
     return {
         name: (len(at), {str(i): _plain(records[i]) for i in at[:LISTED].tolist()})
         for name, (records, at) in chosen.items()

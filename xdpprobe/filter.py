@@ -22,6 +22,8 @@ Letter case does not count.
     iface:    interface of the first packet
     tls:      version that both ends go on with: 1.2, 1.3...; resumed: yes, no
     sni-mismatch:  yes: the server's certificate is for other names than the one asked for
+    ja4: alpn:  of the client's TLS hello: its fingerprint, and the first protocol it offers
+    ech:      real (the true server name is encrypted), grease, none
     bytes packets  > >= < <= = a number with K M G T (1000) or Ki Mi Gi Ti (1024); both directions
     age idle duration  > >= < <= = seconds, or with ms s m h d: since the first packet, since the
               last packet, from first to last
@@ -54,6 +56,8 @@ _TEXT_KEYS: dict[str, Callable[[str, bool], Term]] = {
     "sni": terms.name_term,
     "name": terms.name_term,
     "iface": terms.interface_term,
+    "ja4": filter_tls.ja4_term,
+    "alpn": filter_tls.alpn_term,
 }
 _PLAIN_KEYS: dict[str, Callable[[str], Term]] = {
     "host": lambda value: terms.address_term(slice(0, 2), value),
@@ -69,6 +73,7 @@ _PLAIN_KEYS: dict[str, Callable[[str], Term]] = {
     "tls": filter_tls.version_term,
     "resumed": lambda value: filter_tls.flag_term("TLS_RESUMED", value),
     "sni-mismatch": lambda value: filter_tls.flag_term("TLS_SNI_MISMATCH", value),
+    "ech": filter_tls.ech_term,
 }
 KEYS = [*_TEXT_KEYS, *_PLAIN_KEYS, *terms.NUMBERS]
 

@@ -1,11 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
 """Terms of the filter language about TLS."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from xdpprobe import tls
-from xdpprobe.filter_terms import Columns, Term, parts
+from xdpprobe.filter_terms import Columns, Term, parts, pattern
 from xdpprobe.flows import Mask
+from xdpprobe.snapshot import pick
+from xdpprobe.tls_facts import Facts, tls_facts
+
+ECH = ("real", "grease", "none")
+
+
+def _facts(c: Columns) -> list[Facts]:
+    return tls_facts(c.snapshot, pick(c.snapshot.hot, c.rows), pick(c.snapshot.cold, c.rows))
+
+
+def _text_term(field: Callable[[Facts], str | None], value: str, regex: bool) -> Term:
+    """A flow without such a text never matches."""
+    matches = pattern(value, regex)
+
+    def mask(c: Columns) -> Mask:
+        found = [field(facts) for facts in _facts(c)]
+        hit = {text for text in set(found) if text is not None and matches(text)}
+        return np.array([text in hit for text in found], dtype=np.bool_)
+
+    return Term(mask)
+
+
+def ja4_term(value: str, regex: bool) -> Term:
+    """ja4: the fingerprint of the client's hello."""
+    return _text_term(lambda facts: facts.ja4, value, regex)
+
+
+def alpn_term(value: str, regex: bool) -> Term:
+    """alpn: the first protocol that the client's hello offers."""
+    return _text_term(lambda facts: facts.alpn, value, regex)
+
+
+def ech_term(value: str) -> Term:
+    """ech: real, grease or none."""
+    wanted = parts(value.lower())
+    if not all(part in ECH for part in wanted):
+        raise ValueError("real, grease or none")
+    return Term(
+        lambda c: np.array([(facts.ech or "none") in wanted for facts in _facts(c)], dtype=np.bool_)
+    )
+
 
 _YES = {"yes": True, "no": False}
 

@@ -25,11 +25,15 @@ JSON of a flow (`Flow.to_json`), one object a flow; `src` is the end that opened
     tls_version       ssl3, 1.0 to 1.3, or a number; null: no TLS server's answer was seen
     resumed           true: an earlier TLS session goes on; null as tls_version
     sni_mismatch      true: the server's certificate is for other names than the one asked for
+    alpn              the first protocol that the client's TLS hello offers, null: none
+    ja4               fingerprint of that hello (hellos.py), null: none was seen whole
+    ech               real: the client's true server name is encrypted, so host is null; grease:
+                      an extension that only looks so, for all that can be told; null: neither
 """
 
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -39,6 +43,8 @@ import numpy.typing as npt
 
 from xdpprobe.snapshot import Array, Snapshot, pick
 from xdpprobe.tls import NO_TLS, Tls, of_entries
+from xdpprobe.tls_facts import tls_facts
+from xdpprobe.wire_text import printable
 
 Indexes = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
@@ -87,6 +93,9 @@ class Flow:
     interface: str | None
     index: int
     tls: Tls = NO_TLS
+    alpn: str | None = None
+    ja4: str | None = None
+    ech: str | None = None
 
     @property
     def label(self) -> str:
@@ -122,6 +131,9 @@ class Flow:
             "tunnel": self.tunnel,
             "interface": self.interface,
             **self.tls.to_json(),
+            "alpn": self.alpn,
+            "ja4": self.ja4,
+            "ech": self.ech,
         }
 
 
@@ -148,14 +160,6 @@ def address_text(raw: bytes) -> str:
     if raw[:12] == V4_MAPPED:
         return socket.inet_ntop(socket.AF_INET, raw[12:])
     return socket.inet_ntop(socket.AF_INET6, raw)
-
-
-def printable(raw: bytes) -> str:
-    """Bytes from the wire as text that is safe to print: all but visible ASCII becomes \\xNN."""
-    text = raw.decode("latin-1")
-    if text.isascii() and text.isprintable() and " " not in text and "\\" not in text:
-        return text
-    return "".join(c if "!" <= c <= "~" and c != "\\" else f"\\x{ord(c):02x}" for c in text)
 
 
 def used(snapshot: Snapshot) -> Indexes:
@@ -310,6 +314,7 @@ def decode(snapshot: Snapshot, indexes: Indexes, names: dict[int, str] | None = 
     name, place = cold["name"].tolist(), indexes.tolist()
     tunnels = _tunnels(snapshot, cold)
     tls = of_entries(snapshot, cold)
+    tunnels, said = _tunnels(snapshot, cold), tls_facts(snapshot, hot, cold)
     state = states(snapshot, indexes).tolist()
     result = []
     for i, (verdict, a) in enumerate(
@@ -339,6 +344,7 @@ def decode(snapshot: Snapshot, indexes: Indexes, names: dict[int, str] | None = 
                 snapshot.slots.get(slot[i]),
                 place[i],
                 tls[i],
+                *said[i],
             )
         )
     return result
@@ -388,23 +394,3 @@ def _verdicts(snapshot: Snapshot, hot: Array, methods: dict[int, str]) -> list[V
             )
         result.append(verdict)
     return result
-
-
-def of_records(records: Array, base: Snapshot) -> Snapshot:
-    """Records (struct flow_record) as a snapshot, so that `decode` and filters work on them.
-
-    base: a reading of the same probe, for clock, labels, enums, interfaces, and for the names of
-    records that come without (only the record of the verdict carries the text).
-    """
-    hot, cold, text = records["hot"].copy(), records["cold"].copy(), records["name"]
-    # Every record is a whole flow, also one whose table entry was given up for it.
-    hot["tag"] = cold["tag"] = 1
-    given = text[:, 0] != 0
-    # The bytes behind the first NUL are left from older records.
-    length = np.where((text == 0).any(axis=1), (text == 0).argmax(axis=1), text.shape[1] - 1)
-    names = np.zeros(int(given.sum()), dtype=base.names.dtype)
-    names["hash"] = cold["name"][given]
-    names["length"], names["text"] = length[given], text[given]
-    missing = np.flatnonzero(np.isin(base.names["hash"], cold["name"][~given & (cold["name"] > 1)]))
-    names = np.concatenate((names, base.names.take(missing)))
-    return replace(base, hot=hot, cold=cold, names=names)

@@ -63,6 +63,7 @@ class Probe:
         self._hot = self._tables.array("flow_hot")
         self._cold = self._tables.array("flow_cold")
         self._names = self._tables.array("names")
+        self._hellos = self._tables.array("hellos")
         self._retired = self._tables.array("retired")
         self._control = self._tables.array("control")
         self._labels: tuple[int, dict[int, Label]] = (-1, {})
@@ -140,6 +141,7 @@ class Probe:
             slots=names,
             idle=idle_seconds(self.instance.settings()),
             info={name: int(info[name]) for name in _INFO},
+            hellos=self._hellos,
         )
 
     def refreshed(self, base: Snapshot) -> Snapshot:

@@ -180,4 +180,5 @@ def _snapshot(loaded: Loaded, last: dict[int, int], early: dict[int, int]) -> Sn
         enums={name: dict(values) for name, values in abi.enums.items()},
         counters=tables.counters(),
         last_ns=last_ns[1:],
+        hellos=loaded.array("hellos"),
     )

@@ -44,6 +44,7 @@ class _Node:
     suffix_app: int = 0
     exact_app: int = 0
     public_suffix: PublicSuffix | None = None
+    flags: int = 0
 
 
 def compile_rules(
@@ -51,14 +52,16 @@ def compile_rules(
     key_dtype: Dtype,
     rule_dtype: Dtype,
     public_suffixes: Mapping[str, PublicSuffix] | None = None,
+    ech_names: Mapping[str, int] | None = None,
 ) -> list[tuple[bytes, bytes]]:
     """The (key, value) pairs of the kernel's table; of two alike rules the later one counts.
 
     key_dtype, rule_dtype: struct name_key and struct name_rule of bpf/abi.h.
     public_suffixes: node -> suffix, wanted only where names are cut to the registered domain.
+    ech_names: names that stand for encrypted ones -> the flag that says so.
     Raises ValueError for a name that does not fit the key (the catalogue refuses it earlier).
     """
-    nodes = _nodes(rules, public_suffixes or {})
+    nodes = _nodes(rules, public_suffixes or {}, ech_names or {})
     if not nodes:
         return []
     _inherit(nodes)
@@ -69,12 +72,15 @@ def compile_rules(
     values["length"] = [len(name) for name in nodes]
     suffixes = [node.public_suffix or PublicSuffix(0) for node in nodes.values()]
     values["public_suffix"] = [suffix.length for suffix in suffixes]
+    values["flags"] = [node.flags for node in nodes.values()]
     values["wildcard"] = [suffix.wildcard for suffix in suffixes]
     return list(zip(_slices(keys), _slices(values), strict=True))
 
 
 def _nodes(
-    rules: Iterable[NameRule], public_suffixes: Mapping[str, PublicSuffix]
+    rules: Iterable[NameRule],
+    public_suffixes: Mapping[str, PublicSuffix],
+    ech_names: Mapping[str, int],
 ) -> dict[str, _Node]:
     """One node a name, with what was said of this very name; parents before children."""
     nodes: dict[str, _Node] = {}
@@ -86,6 +92,8 @@ def _nodes(
             node.suffix_app = rule.app
     for name, suffix in public_suffixes.items():
         nodes.setdefault(name, _Node()).public_suffix = suffix
+    for name, flag in ech_names.items():
+        nodes.setdefault(name, _Node()).flags |= flag
     return dict(sorted(nodes.items(), key=lambda item: len(item[0])))
 
 

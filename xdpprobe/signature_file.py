@@ -39,6 +39,7 @@ class Entry:
     source: str = ""
     domains: tuple[str, ...] = ()
     exact: tuple[str, ...] = ()
+    ech_public_names: tuple[str, ...] = ()
     l4: tuple[int, ...] = ()
     prefix: tuple[str, ...] = ()
 
@@ -142,6 +143,7 @@ _KEYS: dict[str, dict[str, Callable[[object], Any]]] = {
         **_COMMON,
         "domains": values.domains,
         "exact": values.domains,
+        "ech_public_names": values.domains,
         "prefix": values.prefix,
     },
 }

@@ -67,6 +67,7 @@ class Snapshot:
 
     hot, cold: flow_hot and flow_cold, same length, same index (free entries included).
     names: name_entry, indexed by nothing: look `cold["name"]` up in `names["hash"]`.
+    hellos: hello_entry, to be looked up likewise by `cold["hello"]`; None: none were read.
     retired: retired_value, one a label (stripes already summed), length 8192.
     counters: counter name as in enum counter -> (packets, bytes), CPUs summed.
     ports: interface name -> ((packets, bytes) ingress, (packets, bytes) egress).
@@ -91,6 +92,7 @@ class Snapshot:
     idle: dict[str, float] = field(default_factory=dict)
     info: dict[str, int] = field(default_factory=dict)
     last_ns: npt.NDArray[np.int64] | None = None
+    hellos: Array | None = None
 
     def label(self, number: int) -> Label:
         """The label of a number; one that no table knows keeps its number as its name."""

@@ -46,6 +46,8 @@ class Knowledge(Protocol):
     @property
     def prefixes(self) -> Mapping[str, int]: ...
     @property
+    def ech_names(self) -> frozenset[str]: ...
+    @property
     def entries(self) -> Mapping[int, Entry]: ...
     @property
     def digest(self) -> bytes: ...
@@ -115,6 +117,7 @@ class Tables:
             self.abi.dtype("name_key"),
             self.abi.dtype("name_rule"),
             public_suffix.load() if cut else None,
+            dict.fromkeys(catalogue.ech_names, self.abi.enums["name_flag"]["NAME_ECH_PUBLIC"]),
         )
         classes, automaton = cache.tables_of(catalogue.signatures, catalogue.digest, self.abi)
         texts = compile_texts(catalogue.signatures, self.abi)

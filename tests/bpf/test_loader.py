@@ -181,6 +181,7 @@ def test_reload_swaps_rules_and_labels(loaded: Loaded, catalogue: Catalogue) -> 
     other = replace(
         catalogue,
         rules=[NameRule("example", 8000)],
+        ech_names=frozenset(),
         labels={**catalogue.labels, 8000: Label(8000, "example", "other", "application")},
     )
     assert load_tables(loaded, other) == 1

@@ -67,6 +67,7 @@ class Arena:
         self.hot = loaded.array("flow_hot", writable=True)
         self._cold = loaded.array("flow_cold", writable=True)
         self._names = loaded.array("names", writable=True)
+        self._hellos = loaded.array("hellos", writable=True)
         self._retired = loaded.array("retired")
         enums = loaded.abi.enums
         self._protocols = enums["protocol"]
@@ -100,7 +101,7 @@ class Arena:
 
     def clear(self) -> None:
         """Forgets all flows and names."""
-        for table in (self.hot, self._cold, self._names):
+        for table in (self.hot, self._cold, self._names, self._hellos):
             table.view(np.uint8)[:] = 0
 
     def pass_on(self, batch: Batch) -> list[str]:
@@ -187,6 +188,7 @@ class Arena:
             *self._sums(batch, gains),
             *self.entries(batch),
             *self._kept_names(evicted=bool(gains["LOSS_NAME_EVICTED"][0])),
+            *self._kept_hellos(evicted=bool(gains["LOSS_FACTS_EVICTED"][0])),
             *self._canaries(),
         ]
 
@@ -262,7 +264,8 @@ class Arena:
             "interface": cold["slot"] == self.settings.get("slot", 0),
             "named after": cold["named_after"] <= total,
             "tunnel": cold["tunnel"] <= (self._tunnels if self.settings.get("tunnels") else 0),
-            "reserved": (cold["reserved"] == 0).all(axis=1),
+            "reserved": (cold["reserved"] == 0).all(axis=1)
+            & (cold["reserved_tls"] == 0).all(axis=1),
         }
         problems = [
             f"{(~good).sum()} of {live.sum()} flows: {what}: {hot[~good][0]}, {cold[~good][0]}"
@@ -311,6 +314,22 @@ class Arena:
         flows = self._cold["name"][self.hot["tag"] != 0]
         if not evicted and not np.isin(flows[flows != 0], kept["hash"]).all():
             problems.append("a flow has a name that the table has not")
+        return problems
+
+    def _kept_hellos(self, evicted: bool) -> list[str]:
+        """Every hello kept has lists that fit, and every flow's hello is kept."""
+        kept = self._hellos[self._hellos["hash"] != 0]
+        bad = (kept["ciphers"] == 0) | (kept["reserved"] != 0) | (kept["named"] > 1)
+        for count, words in (
+            ("ciphers", "cipher"),
+            ("signatures", "signature"),
+            ("extensions", "extension"),
+        ):
+            bad |= kept[count] > 4 * kept[words].shape[1]
+        problems = [f"hello {kept[bad][0]}"] if bad.any() else []
+        flows = self._cold["hello"][self.hot["tag"] != 0]
+        if not evicted and not np.isin(flows[flows != 0], kept["hash"]).all():
+            problems.append("a flow has a hello that the table has not")
         return problems
 
     def _canaries(self) -> list[str]:

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from tests.unit import view_samples as samples
 from xdpprobe import flows
 from xdpprobe.filter import Filter
+from xdpprobe.records import of_records
 from xdpprobe.snapshot import ClockReading
 from xdpprobe.sorting import SORT_KEYS, order
+from xdpprobe.wire_text import printable
 
 
 def decoded() -> dict[str, flows.Flow]:
@@ -48,6 +50,9 @@ def test_json_of_a_named_flow() -> None:
         "tls_version": None,
         "resumed": None,
         "sni_mismatch": False,
+        "alpn": None,
+        "ja4": None,
+        "ech": None,
     }
 
 
@@ -100,7 +105,7 @@ def test_hostile_names_are_escaped() -> None:
 
 @given(st.binary(max_size=60))
 def test_printable_is_visible_ascii_and_tells_names_apart(raw: bytes) -> None:
-    text = flows.printable(raw)
+    text = printable(raw)
     assert all("!" <= c <= "~" for c in text)
     assert text.encode("ascii").decode("unicode_escape").encode("latin-1") == raw
 
@@ -182,7 +187,7 @@ def test_records_decode_as_flows() -> None:
         records["name"][row, : len(name)] = np.frombuffer(name, np.uint8)
     records["cold"]["name"][0] = 12345
     records["cold"]["name"][1] = 0
-    view = flows.of_records(records, snapshot)
+    view = of_records(records, snapshot)
     first, second, third = flows.decode(view, flows.live(view))
     assert (first.host, first.app, second.host) == ("a.example", "youtube", None)
     assert third.host == "r3.googlevideo.com"

@@ -174,3 +174,14 @@ def seconds(rules: list[NameRule]) -> float:
     start = time.process_time()
     compile_rules(rules, KEY, RULE)
     return time.process_time() - start
+
+
+def test_a_name_for_encrypted_ones_has_its_flag_alone() -> None:
+    rules = [NameRule("cdn.example", 600)]
+    entries = compile_rules(rules, KEY, RULE, None, {"outer.cdn.example": 1})
+    values = {bytes(key): np.frombuffer(value, RULE)[0] for key, value in entries}
+    found = {int(value["length"]): value for value in values.values()}
+    assert found[len("cdn.example")]["flags"] == 0
+    flagged = found[len("outer.cdn.example")]
+    # What the shorter rule says of names below holds for it too.
+    assert (flagged["flags"], flagged["suffix_app"], flagged["exact_app"]) == (1, 600, 0)

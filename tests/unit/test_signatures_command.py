@@ -73,6 +73,7 @@ def test_list_tells_the_domains_in_force(mine: Path, capsys: pytest.CaptureFixtu
         "domains": ["mine.example", "docs.google.com"],
         "exact": ["one.example"],
         "prefix": ["192.0.2.0/24"],
+        "ech_public_names": [],
         "l4": [],
         "source": "",
         "file": "mine.toml",

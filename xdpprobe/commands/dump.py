@@ -12,8 +12,8 @@ Prints every map of the probe: type, size, kernel memory, entries (flows, names)
 for and that are in use; and what stands in the small ones (counters, ports, slots, control, info,
 retired). Needs python3-bpfcc.
 
-With --filter also how many entries of flow_hot, flow_cold and names belong to flows that match, and
-the first 1000 of them as the tables hold them. All else stays whole.
+With --filter also how many entries of flow_hot, flow_cold, names and hellos belong to flows that
+match, and the first 1000 of them as the tables hold them. All else stays whole.
 
 JSON: {"schema": 1, "abi": layout, "maps": {name: {...}}}; sizes in bytes; max_entries as the kernel
 has it, which for flows and names are sets of several elements."""

@@ -13,6 +13,7 @@ from xdpprobe.errors import UsageError
 from xdpprobe.filter import Filter
 from xdpprobe.follow import followed
 from xdpprobe.probe import Probe
+from xdpprobe.records import of_records
 from xdpprobe.snapshot import Array, Snapshot
 from xdpprobe.sorting import SORT_KEYS, order
 from xdpprobe.streams import say
@@ -49,6 +50,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--follow", action="store_true", help="print flows as they are named or end, until Ctrl-C"
     )
+    parser.add_argument(
+        "--tls", action="store_true", help="show what clients' TLS hellos say: ALPN, JA4, ECH"
+    )
     report.add_report(parser, list(SORT_KEYS), "bytes")
     parser.set_defaults(run=run)
 
@@ -69,17 +73,18 @@ def run(args: argparse.Namespace) -> int:
             report.print_json({}, "flows", (flow.to_json() for flow in found))
             return 0
         # See report.py: rich only where it is needed.
-        from xdpprobe.views.tables import flows_table
+        from xdpprobe.views.tables import flows_table, tls_table
 
-        made = flows_table(flows.decode(snapshot, shown))
+        table = tls_table if args.tls else flows_table
+        made = table(flows.decode(snapshot, shown))
         report.print_table(made, len(shown), len(rows), "flows")
     return 0
 
 
 def _follow(args: argparse.Namespace, wanted: Filter | None) -> int:
-    if args.limit is not None or args.reverse or args.sort != "bytes":
+    if args.limit is not None or args.reverse or args.sort != "bytes" or args.tls:
         raise UsageError(
-            "--follow prints records as they come", "leave out --sort, --reverse, --limit"
+            "--follow prints records as they come", "leave out --sort, --reverse, --limit, --tls"
         )
     with Probe.open(args.bpffs) as probe:
         base = probe.snapshot()
@@ -111,7 +116,7 @@ def _tell_lost(counters: Mapping[str, tuple[int, int]], before: int) -> int:
 
 def record_lines(records: Array, base: Snapshot, wanted: Filter | None, as_json: bool) -> list[str]:
     """A line for each record (struct flow_record) that the filter lets through."""
-    snapshot = flows.of_records(records, base)
+    snapshot = of_records(records, base)
     rows = np.arange(len(records)) if wanted is None else wanted.rows(snapshot)
     words = flows.kind_words(snapshot)
     moment = flows.iso_time(base.clock.realtime_ns / 1e9)

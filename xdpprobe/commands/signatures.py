@@ -31,7 +31,7 @@ and prefixes of addresses.
 
 JSON: {"schema": 1, "signatures": [{"id": number, "name": word, "title": text, "category": word,
 "kind": "application" or "protocol", "domains": [...], "exact": [...], "prefix": [...],
-"l4": [IP protocol numbers], "source": text, "file": name}, ...]}"""
+"ech_public_names": [...], "l4": [IP protocol numbers], "source": text, "file": name}, ...]}"""
 _MATCH = """\
 Says which application a server name belongs to, and the rule that decides. Needs no probe.
 
@@ -292,6 +292,7 @@ class _Row:
             "domains": self.domains,
             "exact": self.exact,
             "prefix": self.prefixes,
+            "ech_public_names": entry.ech_public_names,
             "l4": entry.l4,
             "source": entry.source,
             "file": entry.file.path.name,

@@ -115,6 +115,14 @@ def flows_table(rows: Sequence[Flow]) -> Sheet:
     )
 
 
+def tls_table(rows: Sequence[Flow]) -> Sheet:
+    """What is known of flows' TLS: the ends, and what the client's hello says of it."""
+    columns = [*_ENDS, Column("ALPN", 8), Column("JA4", 36), Column("ECH", 6)]
+    return Sheet(
+        columns, [(*_ends(row), row.alpn or "", row.ja4 or "", row.ech or "") for row in rows]
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class RateRow:
     """A line of top, each pair [from, to] the initiator: bytes a second, and bytes so far.

@@ -24,6 +24,7 @@ from xdpprobe.snapshot import Snapshot
 from xdpprobe.sorting import SORT_KEYS, ranked
 from xdpprobe.views.tables import RateRow
 from xdpprobe.views.text import endpoint
+from xdpprobe.wire_text import printable
 
 _SORTS = ("rate", "up", "down", "bytes", "flows", "name")
 # View -> its sort keys, the first one to begin with. `flows` would be 1 in every line of flows.
@@ -208,7 +209,7 @@ class Model:
         snapshot, rate = last.snapshot, last.by_label.sum(axis=1)
         worst = max(self._losses, key=self._losses.__getitem__, default="")
         names = {
-            slot: flows.printable(name.encode(errors="surrogateescape"))
+            slot: printable(name.encode(errors="surrogateescape"))
             for slot, name in snapshot.slots.items()
         }
         trouble = snapshot.trouble.items()
