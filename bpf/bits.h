@@ -16,6 +16,13 @@ static __always_inline __u64 zero_bytes(__u64 word)
 	return (word - ONES) & ~word & HIGHS;
 }
 
+/* The bytes that are `value`, as their highest bits; each is exact. */
+static __always_inline __u64 bytes_like(__u64 word, __u8 value)
+{
+	word ^= value * ONES;
+	return ~(((word & ~HIGHS) + ~HIGHS) | word) & HIGHS;
+}
+
 /* The number of bytes below the lowest one marked. */
 static __always_inline __u32 first_marked(__u64 marks)
 {

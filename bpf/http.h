@@ -18,7 +18,7 @@
 
 #define HTTP_STEPS_MAX 384	 /* lines, and 128-byte pieces of them */
 #define HTTP_STEP_WORDS 16	 /* searched for an end in one step */
-#define HTTP_BLANKS_MAX 16	 /* before a value */
+#define HTTP_BLANKS_MAX 16	 /* before a value, in words of eight */
 #define HTTP_REQUEST_LINE_MIN 14 /* "GET / HTTP/1.1" */
 #define HTTP_METHOD_BYTES 8	 /* that tell whether it is a method */
 
@@ -202,10 +202,14 @@ static long http_step(__u32 index, struct http_scan *s)
 /* Where a field's value begins. */
 static __always_inline __u32 http_value(const struct bytes *m, __u32 at)
 {
-#pragma clang loop unroll(disable)
-	for (int i = 0; i < HTTP_BLANKS_MAX; i++, at++)
-		if (byte_at(m, at) != ' ' && byte_at(m, at) != '\t')
-			break;
+	for (int i = 0; i < HTTP_BLANKS_MAX / 8; i++) {
+		__u64 word = word_at(m, at);
+		__u64 other = ~(bytes_like(word, ' ') | bytes_like(word, '\t'));
+
+		if (other & HIGHS)
+			return at + first_marked(other & HIGHS);
+		at += 8;
+	}
 	return at;
 }
 

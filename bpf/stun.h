@@ -111,10 +111,11 @@ static __always_inline void stun_realm(struct scratch *s)
 	s->told.confidence = STUN_REALM_CONFIDENCE;
 }
 
-/* Ask for all that the message says. Global: verified once. */
-__noinline int stun_read(struct scratch *s)
+/* Ask for all that the message says. Global: verified once; without the scratch as an
+ * argument, as moved_ask(). */
+__noinline int stun_read(void)
 {
-	struct scratch *loop = s;
+	struct scratch *s = scratch_get(), *loop = s;
 
 	if (!s)
 		return 0;
@@ -198,7 +199,7 @@ static __always_inline int stage_stun(void *ctx, enum hook hook)
 	c = cold_at(s->work.index);
 	if (!f || !c || f->tag != s->work.tag)
 		return ctx_pass(hook);
-	told = stun_read(s);
+	told = stun_read();
 	/* Without the cookie the attributes alone would be weak evidence. */
 	if (told && !s->stun.cookie && s->told.protocol != f->protocol)
 		return ctx_pass(hook);

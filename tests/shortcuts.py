@@ -34,10 +34,10 @@ def _load_once(directories: Sequence[Path] | None = None) -> Catalogue:
     return _loaded[place]
 
 
-def _compile_once(rules: Any, key: Any, rule: Any, suffixes: Any = None) -> Any:
+def _compile_once(rules: Any, key: Any, rule: Any, suffixes: Any = None, hidden: Any = None) -> Any:
     place = id(rules), suffixes is not None
     if place not in _compiled:  # what is kept keeps the number its own
-        _compiled[place] = rules, _compile_rules(rules, key, rule, suffixes)
+        _compiled[place] = rules, _compile_rules(rules, key, rule, suffixes, hidden)
     return _compiled[place][1]
 
 
