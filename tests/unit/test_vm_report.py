@@ -2,6 +2,7 @@
 """What `make vm-test` makes of a guest's answer: nothing that went wrong may pass for good."""
 
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
