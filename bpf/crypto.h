@@ -52,6 +52,7 @@ __noinline int quic_whole(struct scratch *s)
 		result = hello_parse((struct bytes *)to, 0, length, &at);
 	if (result == OUTCOME_NAME && !name_take(s, to, &at))
 		return OUTCOME_NAMELESS;
+	s->work.partial = result == OUTCOME_NAME && at.missing;
 	return result;
 }
 
@@ -91,8 +92,21 @@ static __always_inline void quic_rekey(struct hello_slot *h,
 	bpf_loop(STREAM_BLOCKS / CLEAR_STEP, hello_clear, &h, 0);
 }
 
-/* Put the packet's pieces to those that came before, and read again. Global: verified
- * once. */
+/* A slot that is done with: what its hello came to. */
+static __always_inline enum outcome quic_gathered(struct scratch *s,
+						  enum outcome result)
+{
+	if (result == OUTCOME_NAME)
+		count(INFO_HELLO_JOINED);
+	else if (s->work.named) /* the rest will not be read */
+		count(LOSS_FACTS);
+	else if (result == OUTCOME_MORE)
+		count(LOSS_BUDGET);
+	return s->work.named && result != OUTCOME_NAME ? OUTCOME_MORE : result;
+}
+
+/* Put the packet's pieces to those that came before, and read again. The slot stays
+ * where the name came before the rest of its hello. Global: verified once. */
 __noinline int quic_gather(struct scratch *s)
 {
 	enum outcome result = OUTCOME_MORE;
@@ -121,18 +135,16 @@ __noinline int quic_gather(struct scratch *s)
 	}
 	if (result == OUTCOME_NAME && !name_take(s, &h->data, &at))
 		result = OUTCOME_NAMELESS;
-	if (result == OUTCOME_MORE && h->contiguous < STREAM_MAX &&
-	    h->work < HELLO_WORK_MAX && f->spent[d] < inspect_budget) {
+	if ((result == OUTCOME_MORE ||
+	     (result == OUTCOME_NAME && at.missing)) &&
+	    h->contiguous < STREAM_MAX && h->work < HELLO_WORK_MAX &&
+	    f->spent[d] < inspect_budget) {
 		hello_unlock(h);
-		return OUTCOME_MORE;
+		return s->work.named ? OUTCOME_MORE : result;
 	}
 	hello_release(h);
 	flow_unmark(f, (__u32)FLOW_PENDING_0 << d);
-	if (result == OUTCOME_NAME)
-		count(INFO_HELLO_JOINED);
-	if (result == OUTCOME_MORE)
-		count(LOSS_BUDGET);
-	return result;
+	return quic_gathered(s, result);
 }
 
 /* What an Initial's CRYPTO frames say. */
@@ -140,11 +152,15 @@ static __always_inline enum outcome quic_hello(struct scratch *s,
 					       const struct flow_hot *f)
 {
 	__u32 pending = (__u32)FLOW_PENDING_0 << (s->work.direction & 1);
-	enum outcome result = OUTCOME_MORE;
+	enum outcome result = OUTCOME_MORE, more;
 
+	s->work.partial = 0;
 	if (s->quic.first && !(f->flags & pending))
 		result = quic_whole(s);
-	return result == OUTCOME_MORE ? quic_gather(s) : result;
+	if (result != OUTCOME_MORE && !s->work.partial)
+		return result;
+	more = quic_gather(s);
+	return result == OUTCOME_MORE ? more : result;
 }
 
 /* What Google's earlier versions say in clear. */

@@ -100,14 +100,15 @@ static __always_inline bool quic_packet(void *ctx, enum hook hook,
 }
 
 /* A flow that has its name goes on to be looked at until its server has answered, and
- * so chosen the id that the connection goes by. */
+ * so chosen the id that the connection goes by, and its client's hello is whole. */
 static __always_inline void quic_named(struct scratch *s, struct flow_hot *f)
 {
 	spend(f, s->work.direction);
 	if (!s->work.responder || !quic_header(s) || s->quic.kind == QUIC_RETRY)
 		return;
 	moved_learn(s, f);
-	flow_mark(f, FLOW_FINAL);
+	if (!(f->flags & (FLOW_PENDING_0 | FLOW_PENDING_1)))
+		flow_mark(f, FLOW_FINAL);
 }
 
 /* What comes next of a datagram that begins like QUIC. */
@@ -125,8 +126,11 @@ static __always_inline int stage_quic(void *ctx, enum hook hook)
 		count(LOSS_STALE_FLOW);
 		return ctx_pass(hook);
 	}
-	if (f->protocol_method >= METHOD_QUIC_SNI ||
-	    f->protocol_method == METHOD_ECH_OUTER) {
+	s->work.named = f->protocol_method >= METHOD_QUIC_SNI ||
+			f->protocol_method == METHOD_ECH_OUTER;
+	if (s->work.named &&
+	    (s->work.responder ||
+	     !(f->flags & (__u32)FLOW_PENDING_0 << (s->work.direction & 1)))) {
 		quic_named(s, f);
 		return ctx_pass(hook);
 	}

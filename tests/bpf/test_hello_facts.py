@@ -19,7 +19,7 @@ from tests import hellos, quic
 from tests.bpf.plane import FLOWS, HOOKS, Plane
 from tests.effort import examples
 from tests.messages import dns_query, dns_record, dns_reply
-from tests.packets import ACK, PSH, Conversation, Endpoint
+from tests.packets import ACK, PSH, TCP, UDP, Conversation, Endpoint
 from tests.reference import hello_facts as reference
 from xdpprobe import catalogue as catalogues
 from xdpprobe import tls_facts
@@ -85,8 +85,8 @@ def used(plane: Plane) -> int:
     return int(np.count_nonzero(plane.loaded.array("hellos")["hash"]))
 
 
-def name(plane: Plane, talk: Conversation) -> str | None:
-    flow = plane.flow(talk)
+def name(plane: Plane, talk: Conversation, l4: int = TCP) -> str | None:
+    flow = plane.flow(talk, l4)
     assert flow is not None
     return flow.name
 
@@ -316,6 +316,21 @@ def test_a_hello_in_quic(plane: Plane) -> None:
     talk = plane.new_talk()
     frames = quic.crypto(quic.Piece(0, hello))
     plane.send(talk.udp(quic.initial(frames, b"12345678", least=1200)))
+    assert ja4(plane, talk, "q") == reference.ja4(hello, "q")
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_hello_in_two_datagrams(plane: Plane, answered: bool) -> None:
+    """The name is there at once, whatever stands behind it once that has come too."""
+    hello = hellos.client_hello([hellos.server_name(NAME), hellos.filler(1500), hellos.alpn()])
+    client, talk = quic.Client(b"client"), plane.new_talk()
+    plane.send(talk.udp(client.datagram(quic.Piece(0, hello[:900]))))
+    assert (name(plane, talk, UDP), ja4(plane, talk, "q")) == (NAME.decode(), None)
+    if answered:
+        answer = quic.initial(b"\x01", b"client", to=b"", source=b"server's", server=True)
+        plane.send(talk.udp(answer, from_client=False))
+    plane.send(talk.udp(client.datagram(quic.Piece(900, hello[900:]))))
+    assert name(plane, talk, UDP) == NAME.decode()
     assert ja4(plane, talk, "q") == reference.ja4(hello, "q")
 
 
