@@ -467,6 +467,7 @@ enum text_kind {
 	TEXT_STUN_ATTRIBUTE, /* its type, two bytes */
 	TEXT_STUN_REALM,     /* a domain, as in name_key: reversed, '.' */
 	TEXT_STUN_SOFTWARE,
+	TEXT_ALPN, /* of TLS, RFC 7301: whole, with a NUL behind */
 };
 
 struct text_key {

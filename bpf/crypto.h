@@ -157,10 +157,13 @@ static __always_inline enum outcome quic_hello(struct scratch *s,
 	s->work.partial = 0;
 	if (s->quic.first && !(f->flags & pending))
 		result = quic_whole(s);
-	if (result != OUTCOME_MORE && !s->work.partial)
-		return result;
-	more = quic_gather(s);
-	return result == OUTCOME_MORE ? more : result;
+	if (result == OUTCOME_MORE || s->work.partial) {
+		more = quic_gather(s);
+		result = result == OUTCOME_MORE ? more : result;
+	}
+	if (result == OUTCOME_NAME || result == OUTCOME_NAMELESS)
+		alpn_ask();
+	return result;
 }
 
 /* What Google's earlier versions say in clear. */
@@ -202,6 +205,8 @@ static __always_inline int quic_outcome(void *ctx, enum hook hook,
 		count(LOSS_TAIL_CALL);
 	}
 	quic_end(s, f, result == OUTCOME_NAMELESS);
+	if (result == OUTCOME_NAMELESS)
+		text_give(s, 0);
 	return ctx_pass(hook);
 }
 

@@ -209,6 +209,7 @@ static __always_inline int stage_inspect(void *ctx, enum hook hook)
 	s->work.after = s->work.open = s->work.late = 0;
 	s->work.partial = s->work.named = 0;
 	s->facts.whole = s->facts.tls_flags = 0;
+	text_forget(s);
 	if (s->work.l4 == IPPROTO_TCP)
 		go_on = inspect_tcp(s, f, &next);
 	else
@@ -232,7 +233,8 @@ static __always_inline int stage_name(void *ctx, enum hook hook)
 		dns_learn(s);
 	if (s->work.method == METHOD_SNI && !s->work.partial)
 		client_done(s);
-	if (s->work.method == METHOD_HTTP_HOST)
+	if (s->work.method == METHOD_HTTP_HOST ||
+	    s->work.method == METHOD_SNI || s->work.method == METHOD_QUIC_SNI)
 		text_give(s, s->verdict.name);
 	if (s->work.partial && s->work.after) {
 		ctx_tail_call(ctx, hook, s->work.after);

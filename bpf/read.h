@@ -175,6 +175,8 @@ stream_read(struct scratch *s, struct bytes *m, __u32 end, struct found *at)
 	if (hello_may_answer(m, end))
 		return hello_wait(at, SERVER_HELLO_HEAD, end);
 	result = hello_read(m, end, at);
+	if (result == OUTCOME_NAME || result == OUTCOME_NAMELESS)
+		alpn_ask();
 	if (result == OUTCOME_OTHER) {
 		s->work.open = 0;
 		s->work.protocol = PROTOCOL_HTTP;

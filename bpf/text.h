@@ -59,6 +59,25 @@ static __always_inline void text_ask(struct scratch *s)
 		s->told = *t;
 }
 
+/* Ask for the first protocol of a hello that is whole. It says what goes on, not whether
+ * that is all there is to know. Global: verified once. */
+__noinline int alpn_ask(void)
+{
+	struct scratch *s = scratch_get();
+	__u32 length;
+
+	if (!s || !s->facts.whole)
+		return 0;
+	length = s->facts.entry.alpn_length;
+	if (!length || length >= HELLO_ALPN)
+		return 0;
+	generation_choose(s);
+	text_take(s, TEXT_ALPN, s->facts.entry.alpn, length + 1);
+	text_ask(s);
+	s->told.final = 0;
+	return 1;
+}
+
 /* The flow is what the texts say. `name`: the flow's, whose text stands in
  * scratch.name; 0: none. Global: verified once. */
 __noinline int text_give(struct scratch *s, __u64 name)

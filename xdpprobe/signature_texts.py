@@ -11,6 +11,7 @@ from xdpprobe import signature_values as values
 from xdpprobe.signature_values import Bad
 
 TEXT_LIMIT = 63  # TEXT_LEN of bpf/abi.h
+ALPN_LIMIT = 31  # below HELLO_ALPN of bpf/abi.h
 SHORTEST = 3  # what begins a text says nothing if it is shorter
 TEXTS_LIMIT = 16_384  # of all signatures: max_entries of bpf/maps.h, texts
 _READ_AS_TEXT = {0x0014: "stun_realm", 0x8022: "stun_software"}
@@ -34,6 +35,15 @@ def _beginning(value: object) -> bytes:
     if value[0] == " ":
         raise Bad(f"{value!r} begins with a blank, which no text does", value=value)
     return value.encode()
+
+
+def _alpn(value: object) -> bytes:
+    """Looked up as a whole: with the NUL that ends it in the data plane."""
+    if not isinstance(value, str):
+        raise Bad(f"{value!r} is not a string")
+    if not (value.isascii() and value.isprintable() and 0 < len(value) <= ALPN_LIMIT):
+        raise Bad(f"{value!r} is not 1 to {ALPN_LIMIT} printable ASCII characters", value=value)
+    return value.encode() + b"\0"
 
 
 def _attribute(value: object) -> bytes:
@@ -68,8 +78,15 @@ KEYS: dict[str, Callable[[object], Any]] = {
     "stun_attribute": _texts("stun_attribute", _attribute),
     "stun_realm": _texts("stun_realm", _realm),
     "stun_software": _texts("stun_software", _beginning),
+    "alpn": _texts("alpn", _alpn),
 }
-_OF_HTTP = ("user_agent", "content_type", "request")
+# The protocol, which is known by then, of those that say nothing of it.
+_WITHIN = {
+    "user_agent": "HTTP",
+    "content_type": "HTTP",
+    "request": "HTTP",
+    "alpn": "TLS's or QUIC's",
+}
 _BESIDE = ("protocol", "app", "confidence", "source")
 
 
@@ -81,7 +98,7 @@ def check_together(given: dict[str, Any]) -> None:
             raise Bad(f"{kinds[0]!r} and {key!r} exclude each other", value=key)
     if not given.keys() & {"protocol", "app"}:
         raise Bad("a signature has neither 'protocol' nor 'app'")
-    of_http = next((key for key in kinds if key in _OF_HTTP), None)
-    if of_http and "protocol" in given:
-        why = f"{of_http!r} says nothing of the protocol, which is HTTP"
+    within = next((key for key in kinds if key in _WITHIN), None)
+    if within and "protocol" in given:
+        why = f"{within!r} says nothing of the protocol, which is {_WITHIN[within]}"
         raise Bad(why, "give it an 'app'", "protocol")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import messages
+from tests import hellos, messages, quic
 from tests.bpf.plane import FLOWS, HOOKS, Flow, Plane
 from tests.effort import examples
 from tests.packets import Conversation, Endpoint
@@ -15,8 +15,11 @@ from tests.reference import stun
 from xdpprobe import catalogue as catalogues
 from xdpprobe.loader import Loaded, load_object
 
-AGENT, TYPE, REQUEST, ATTRIBUTE, REALM, SOFTWARE, WEAK = range(7200, 7207)
-APPS = ("by-agent", "by-type", "by-request", "by-attribute", "by-realm", "by-software", "weak")
+AGENT, TYPE, REQUEST, ATTRIBUTE, REALM, SOFTWARE, WEAK, BY_ALPN = range(7200, 7208)
+APPS = (
+    *("by-agent", "by-type", "by-request", "by-attribute", "by-realm", "by-software"),
+    *("weak", "by-alpn"),
+)
 STUN = 336
 SIGNATURES = (
     "".join(
@@ -32,6 +35,10 @@ user_agent = ["Made/1", "A name that is as long as a text may be, with 63 bytes,
 app = "weak"
 user_agent = ["Made/"]
 confidence = 60
+
+[[signature]]
+app = "by-alpn"
+alpn = ["made/1"]
 
 [[signature]]
 app = "by-type"
@@ -313,3 +320,43 @@ def test_what_a_relay_says_holds_for_its_socket(plane: Plane) -> None:
     # Its own word counts more.
     own = bound(plane, message(attribute(0x7ABC)), Conversation(client, Endpoint("203.0.113.9", 9)))
     assert own.app == ATTRIBUTE
+
+
+@pytest.mark.parametrize(
+    ("offered", "app"),
+    [
+        ([b"made/1", b"h2"], BY_ALPN),
+        ([b"h2", b"made/1"], 0),
+        ([b"made/10"], 0),
+        ([b"made/"], 0),
+        ([b"m" * 200], 0),
+    ],
+)
+@pytest.mark.parametrize("named", [b"unknown.example", None])
+@pytest.mark.parametrize("way", ["tls", "tls in pieces", "quic", "quic in pieces"])
+def test_alpn(plane: Plane, offered: list[bytes], app: int, named: bytes | None, way: str) -> None:
+    """The first protocol of the list, as a whole, in a hello that is whole."""
+    name = [] if named is None else [hellos.server_name(named)]
+    hello = hellos.client_hello([*name, hellos.filler(900), hellos.alpn(offered)])
+    talk = plane.new_talk()
+    cut = 500 if way.endswith("pieces") else len(hello)
+    if way.startswith("tls"):
+        plane.send(*talk.handshake(), *talk.segments(hellos.records(hello), cut + 5))
+    else:
+        client = quic.Client(b"client")
+        pieces = [quic.Piece(0, hello[:cut]), quic.Piece(cut, hello[cut:])]
+        plane.send(*(talk.udp(client.datagram(piece)) for piece in pieces if piece.data))
+    flow = plane.flow(talk, 6 if way.startswith("tls") else 17)
+    assert flow is not None
+    assert (flow.name, flow.app) == (named and named.decode(), app)
+    methods = plane.loaded.abi.enums["method"]
+    assert flow.app_method == (methods["METHOD_PATTERN"] if app else 0)
+
+
+def test_a_name_rule_counts_more_than_alpn(plane: Plane) -> None:
+    hello = hellos.client_hello([hellos.server_name(b"www.netflix.com"), hellos.alpn([b"made/1"])])
+    talk = plane.new_talk()
+    plane.send(*talk.handshake(), *talk.segments(hellos.records(hello)))
+    flow = plane.flow(talk)
+    assert flow is not None
+    assert flow.app not in (0, BY_ALPN)

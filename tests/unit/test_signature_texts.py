@@ -94,6 +94,7 @@ def test_what_a_file_says(tmp_path: Path) -> None:
         ('"relay.example.com"', '"192.0.2.1"', 27, "is an address, not a name"),
         ('"relay.example.com"', f'"{"a" * 59}.com"', 27, "is longer than 62 bytes"),
         ('"relay.example.com"', '"relay.Example.com"', 27, "has capital letters"),
+        ("stun_software =", "alpn =", 24, "'alpn' says nothing of the protocol"),
         ("stun_software", "stun_softwere", 28, "unknown key 'stun_softwere' in [[signature]]"),
     ],
 )
