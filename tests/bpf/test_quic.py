@@ -8,6 +8,7 @@ import pytest
 
 from tests import hellos, quic
 from tests.bpf.plane import Flow, Plane
+from tests.effort import some
 from tests.packets import UDP, Conversation
 from tests.quic import Piece
 
@@ -103,7 +104,7 @@ def test_what_google_did_not_encrypt(plane: Plane) -> None:
     for version in (b"Q043", b"Q046"):
         assert named(plane, quic.google_packet(quic.google_hello(None), version)) is None
         packet = quic.google_packet(quic.google_hello(NAME.encode(), size=9), version)
-        for stop in range(len(packet)):
+        for stop in some(range(len(packet))):
             talk = plane.new_talk()
             plane.send(talk.udp(packet[:stop]))
             found = flow(plane, talk).name
@@ -182,7 +183,7 @@ def test_coalesced_packets(plane: Plane) -> None:
 
 def test_cut_at_every_byte(plane: Plane) -> None:
     packet = quic.initial(quic.crypto(Piece(0, HELLO)), ID, token=bytes(9))
-    for stop in range(len(packet)):
+    for stop in some(range(len(packet))):
         talk = plane.new_talk()
         plane.send(talk.udp(packet[:stop]))
         assert flow(plane, talk).name is None
