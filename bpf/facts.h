@@ -83,7 +83,7 @@ static __always_inline __u32 hello_part(__u32 type)
 /* A message begins at `message`: nothing is known of it. */
 static __always_inline void facts_begin(struct scratch *s, __u32 message)
 {
-	s->facts.whole = 0;
+	s->facts.whole = s->facts.walked = 0;
 	s->facts.tls_flags = 0;
 	__builtin_memset(&s->hello, 0, sizeof(s->hello));
 	s->hello.message = message;
@@ -286,6 +286,7 @@ __noinline int facts_note(struct bytes *m, struct scratch *s, __u32 end)
 	if (!m || !s)
 		return 0;
 	s->facts.tls_flags = facts_ech(&s->hello, m, end);
+	s->facts.walked = 1;
 	schemes = facts_signatures(&s->hello, m);
 	if (s->hello.ciphers_length > HELLO_CIPHERS * 2 ||
 	    s->hello.extensions > HELLO_EXTENSIONS ||

@@ -611,7 +611,8 @@ struct kept_state {
 struct hello_facts {
 	__u8 whole; /* `entry` is complete but for the hash */
 	__u8 tls_flags;
-	__u8 reserved[6];
+	__u8 walked; /* tls_flags are of all extensions */
+	__u8 reserved[5];
 	__u64 hash[2]; /* of the lists of ciphers and of signatures */
 	struct hello_entry entry;
 };

@@ -42,11 +42,13 @@ static __always_inline void moved_learn(struct scratch *s,
 	__u32 at = s->quic.id_at + s->quic.id_length;
 	const struct flow_cold *c = cold_at(s->work.index);
 
-	if (!c || byte_at(&s->payload, at) < MOVED_ID)
+	if (!c || f->protocol_method != METHOD_QUIC_SNI ||
+	    byte_at(&s->payload, at) < MOVED_ID)
 		return;
 	moved_key(s, c, s->work.direction, word_at(&s->payload, at + 1));
 	s->moved.value.name = c->name;
-	s->moved.value.app = f->app;
+	/* What its name says, and not what addresses did. */
+	s->moved.value.app = f->app_method == METHOD_QUIC_SNI ? f->app : 0;
 	bpf_map_update_elem(&moved, &s->moved.key, &s->moved.value, BPF_ANY);
 }
 

@@ -346,7 +346,7 @@ name_outer(const struct scratch *s, const struct name_rule *rule, __u32 length)
 		return false;
 	if (!rule || !(rule->flags & NAME_ECH_PUBLIC) || rule->length != length)
 		return false;
-	return s->facts.tls_flags || !s->facts.whole;
+	return s->facts.tls_flags || !s->facts.walked;
 }
 
 /* The flow's true name is not known: whatever else tells its application stays. */

@@ -366,6 +366,13 @@ def test_any_other_name_beside_ech_is_taken_as_true(plane: Plane, cuts: list[int
     assert (name(plane, talk), flags(plane, talk)) == (NAME.decode(), {"TLS_ECH_GREASE"})
 
 
+def test_without_ech_a_public_name_is_a_name_also_without_a_fingerprint(plane: Plane) -> None:
+    hello = hellos.client_hello([hellos.server_name(PUBLIC)], suites=[0x1301] * 129)
+    talk = say(plane, hello)
+    assert (name(plane, talk), ja4(plane, talk)) == (PUBLIC.decode(), None)
+    assert flags(plane, talk) == set()
+
+
 @pytest.mark.parametrize("host", [PUBLIC, b"below." + PUBLIC])
 @pytest.mark.parametrize("cuts", [[], [100], [1000]])
 def test_without_ech_a_public_name_is_a_name(plane: Plane, host: bytes, cuts: list[int]) -> None:

@@ -94,3 +94,18 @@ def test_a_named_flow_is_not_opened_again(plane: Plane) -> None:
     plane.send(*(talk.udp(client.datagram(piece)) for _ in range(5)))
     assert plane.counted(before)["INFO_QUIC_OPENED"][0] == 1
     assert plane.counted(before)["INFO_NAMED"][0] == 1
+
+
+def test_what_an_address_said_does_not_move(plane: Plane) -> None:
+    """A guess stays one: only what the server name says of the flow is kept for its next port."""
+    talk = plane.new_talk()
+    client = quic.Client(plane.new_talk().client.packed)
+    plane.send(talk.udp(client.datagram(Piece(0, hellos.simple_hello(NAME.encode())))))
+    hot = plane.loaded.array("flow_hot", writable=True)
+    live = hot["tag"] != 0
+    hot["app"][live], hot["app_method"][live] = 1000, plane.loaded.abi.enums["method"]["METHOD_DNS"]
+    answer = quic.initial(b"\x01", client.client_id, to=b"", source=CHOSEN, server=True)
+    plane.send(talk.udp(answer, from_client=False))
+    later = moved(talk)
+    plane.send(later.udp(short(CHOSEN)))
+    assert (flow(plane, later).name, flow(plane, later).app) == (NAME, 0)
