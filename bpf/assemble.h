@@ -154,7 +154,7 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 	struct hello_slot *h;
 	struct flow_hot *f;
 	struct piece all = {};
-	bool news = false, named;
+	bool news = false;
 	__u16 answer = 0;
 	__u32 d;
 
@@ -169,13 +169,17 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 		return ctx_pass(hook);
 	}
 	count(INFO_HELLO_PIECES);
-	named = s->work.named = stream_named(s, f);
+	/* This very packet may just have given the name. It stands in the map: in a
+	 * register the verifier would walk the rest with it and without. */
+	s->work.named = stream_named(s, f) || s->work.partial;
 	s->work.protocol = PROTOCOL_UNKNOWN;
 	s->work.partial = s->work.after = 0;
 	h = stream_slot(s, f);
+	if (h)
+		h->named = s->work.named |= h->named;
 	if (!h) {
 		spend(f, d);
-		if (named)
+		if (s->work.named)
 			stream_part_only(s);
 		return ctx_pass(hook);
 	}
@@ -187,8 +191,9 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 	if (result == OUTCOME_OTHER && !answer && !h->synced)
 		result = OUTCOME_MORE;
 	if (stream_waits(s, h, f, result)) {
+		h->named |= result == OUTCOME_NAME;
 		hello_unlock(h);
-		if (result == OUTCOME_NAME && !named)
+		if (result == OUTCOME_NAME && !s->work.named)
 			goto name;
 		return ctx_pass(hook);
 	}
@@ -204,7 +209,7 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 	hello_release(h);
 	flow_unmark(f, (__u32)FLOW_PENDING_0 << d);
 	s->answer.records = 0; /* only what one packet brings is read */
-	if (named && result != OUTCOME_NAME) {
+	if (s->work.named && result != OUTCOME_NAME) {
 		stream_part_only(s);
 		return ctx_pass(hook);
 	}

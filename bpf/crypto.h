@@ -144,6 +144,11 @@ __noinline int quic_gather(struct scratch *s)
 	}
 	hello_release(h);
 	flow_unmark(f, (__u32)FLOW_PENDING_0 << d);
+	/* What is over its limits does not begin anew; what is no hello costs. */
+	if (result == OUTCOME_MORE)
+		direction_done(f, d);
+	else if (result != OUTCOME_NAME)
+		s->quic.gain = 0;
 	return quic_gathered(s, result);
 }
 

@@ -141,8 +141,9 @@ static __always_inline __u64 list_take(const struct bytes *m, __u32 at,
 		if (at > STREAM_MAX - LIST_SHORT)
 			return 0;
 		from = (const __u64 *)&m->b[at];
-		for (int i = 0; i < LIST_SHORT / 8; i++)
-			to[i] = from[i];
+		/* What follows the list may be the server's name. */
+		for (__u32 i = 0; i < LIST_SHORT / 8; i++)
+			to[i] = i <= last ? from[i] : 0;
 	} else {
 		most = length - 1; /* as in payload_load() */
 		opaque(most);

@@ -29,7 +29,7 @@
 #define TLS_VERSION_AND_RANDOM 34
 #define TLS_NAME_TYPE_HOST 0
 #define TLS_EXTENSIONS_MAX 256
-#define TLS_EXTENSIONS_STEP 16
+#define TLS_EXTENSIONS_STEP 8
 #define TLS_RECORDS_MAX 512 /* that one hello may be split into */
 
 /* Not before the bytes up to `stop` are there; those up to `end` are. */
@@ -111,6 +111,10 @@ static __always_inline int hello_concluded(struct scratch *s, struct bytes *m,
 
 	if (whole)
 		facts_note(m, s, end);
+	if (result == OUTCOME_OTHER) /* more extensions than are looked at */
+		count(LOSS_FACTS);
+	if (!name && result == OUTCOME_NAMELESS && !whole)
+		return hello_wait(out, stop, end);
 	if (!name)
 		return result;
 	if (name + length > end)

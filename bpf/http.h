@@ -22,7 +22,6 @@
 #define HTTP_REQUEST_LINE_MIN 14 /* "GET / HTTP/1.1" */
 #define HTTP_METHOD_BYTES 8	 /* that tell whether it is a method */
 
-/* Four bytes as a big-endian number, to compare with a character constant. */
 /* RFC 9110, 9 and RFC 5789, WebDAV's (RFC 4918), and nothing else: RTSP and SIP
  * share some, so the version is checked as well. */
 static __always_inline bool http_method(const struct bytes *m)

@@ -45,18 +45,19 @@ static __always_inline bool quic_recall(struct scratch *s,
 }
 
 /* Open the packet: by the connection's keys, or else by those of its own id, as after
- * a Retry (RFC 9001, 5.2), or where another connection uses the ports. */
-static __always_inline bool quic_unseal(void *ctx, enum hook hook,
-					struct scratch *s,
-					const struct flow_hot *f)
+ * a Retry (RFC 9001, 5.2), or where another connection uses the ports. Below 0: that
+ * was not tried, and may be next time. */
+static __always_inline int quic_unseal(void *ctx, enum hook hook,
+				       struct scratch *s,
+				       const struct flow_hot *f)
 {
 	if (quic_recall(s, f)) {
 		if (quic_open(s))
-			return true;
+			return 1;
 		/* What was decrypted with the wrong keys is there no more;
 		 * and to try twice costs twice. */
 		if (!payload_load(ctx, hook, s) || !quic_afford(s->work.now))
-			return false;
+			return -1;
 	}
 	quic_own(s);
 	quic_derive(&s->quic);
@@ -83,15 +84,18 @@ static __always_inline void quic_retry(const struct scratch *s,
 static __always_inline bool quic_packet(void *ctx, enum hook hook,
 					struct scratch *s, struct flow_hot *f)
 {
+	int opened;
+
 	if (s->work.responder && s->quic.kind == QUIC_RETRY)
 		quic_retry(s, f);
 	if (s->work.responder || s->quic.kind != QUIC_INITIAL)
 		return false;
-	if (!quic_afford(s->work.now)) {
+	opened = quic_afford(s->work.now) ? quic_unseal(ctx, hook, s, f) : -1;
+	if (opened < 0) {
 		s->quic.gain = 1; /* the flow has not had its chance */
 		return false;
 	}
-	if (!quic_unseal(ctx, hook, s, f)) {
+	if (!opened) {
 		count(LOSS_QUIC_SEALED);
 		return false;
 	}

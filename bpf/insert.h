@@ -156,6 +156,7 @@ flow_write_cold(struct flow_cold *c, const struct scratch *s, __u64 birth_ns)
 	c->asking = 0;
 	c->tls_version = 0;
 	c->tls_flags = 0;
+	c->hello = 0;
 	c->first_ns = birth_ns;
 	c->name = 0;
 	c->isn[from] = p->sequence;

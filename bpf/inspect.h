@@ -174,6 +174,8 @@ static __always_inline bool inspect_udp(struct scratch *s, struct flow_hot *f,
 	spend(f, s->work.direction);
 	if (result == OUTCOME_OTHER && moved_ask())
 		return false;
+	if (f->protocol_method >= METHOD_ECH_OUTER)
+		return false;
 	/* An announcement, or a question about the root: the next message may
 	 * well ask for a name, and a stronger method than its own would keep
 	 * that name out. */

@@ -92,10 +92,11 @@ static __always_inline bool late_begins(struct scratch *s, struct flow_hot *f)
 	if (!c || !late_possible(f->protocol))
 		return false;
 	if (c->tls_flags & TLS_LATE) {
-		if (!hello_answers(&s->payload, end))
+		if (!s->work.responder || !hello_answers(&s->payload, end))
 			return false;
 	} else {
-		if (end < TLS_RECORD_HEADER + TLS_HANDSHAKE_HEADER ||
+		if (s->work.responder ||
+		    end < TLS_RECORD_HEADER + TLS_HANDSHAKE_HEADER ||
 		    !hello_begun(&s->payload, end))
 			return false;
 		tls_note(s, 0, TLS_LATE);

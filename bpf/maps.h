@@ -323,13 +323,15 @@ struct quic_keys {
 struct hello_slot {
 	__u64 owner; /* flow tag and direction; 0: free */
 	__u32 busy;
-	__u32 born;	       /* jiffies */
-	__u32 base;	       /* TCP sequence number of offset 0 */
-	__u32 contiguous;      /* bytes from offset 0 without a hole */
-	__u32 synced;	       /* base is known to be the stream's start */
-	__u32 answered;	       /* the flow's other end has spoken */
-	__u32 due;	       /* contiguous bytes before it is read again */
-	__u32 work;	       /* that it was, see HELLO_WORK_MAX */
+	__u32 born;	  /* jiffies */
+	__u32 base;	  /* TCP sequence number of offset 0 */
+	__u32 contiguous; /* bytes from offset 0 without a hole */
+	__u32 synced;	  /* base is known to be the stream's start */
+	__u32 answered;	  /* the flow's other end has spoken */
+	__u32 due;	  /* contiguous bytes before it is read again */
+	__u32 work;	  /* that it was, see HELLO_WORK_MAX */
+	__u32 named;	  /* its name was given before it was whole */
+	__u32 reserved;
 	struct quic_keys keys; /* of a hello that comes in QUIC */
 	__u64 cover[STREAM_BLOCKS];
 	struct bytes data;
@@ -371,9 +373,12 @@ struct moved_key {
 };
 
 struct moved_value {
-	__u64 name; /* name_entry.hash */
+	__u64 name;    /* name_entry.hash */
+	__u64 rest[2]; /* of the id */
+	__u32 learned; /* jiffies */
 	__u16 app;
-	__u16 reserved[3];
+	__u8 id_length;
+	__u8 reserved;
 };
 
 struct {
@@ -519,8 +524,9 @@ struct verdict {
 	__u64 name;  /* hash, 0: none */
 	__u64 hello; /* hash, 0: none */
 	__u8 tls_flags;
-	__u8 quiet; /* readers know it already */
-	__u8 reserved[6];
+	__u8 quiet;  /* readers know it already */
+	__u8 walked; /* tls_flags are of a whole hello */
+	__u8 reserved[5];
 };
 
 /* What one stage hands to the next about the packet in hand. */

@@ -35,21 +35,47 @@ moved_key(struct scratch *s, const struct flow_cold *c, __u32 server, __u64 id)
 	key->id = id;
 }
 
+/* The id's bytes from number `from` on, where its first stands at `at`. */
+static __always_inline __u64 moved_rest(const struct scratch *s, __u32 at,
+					__u32 length, __u32 from)
+{
+	__u32 bytes = length > from ? length - from : 0;
+	__u64 word = word_at(&s->payload, at + from);
+
+	return bytes < 8 ? word & ((1ULL << 8 * bytes) - 1) : word;
+}
+
 /* Note the id in the server's long header, which was just read, for the flow's name. */
 static __always_inline void moved_learn(struct scratch *s,
 					const struct flow_hot *f)
 {
-	__u32 at = s->quic.id_at + s->quic.id_length;
+	__u32 at = s->quic.id_at + s->quic.id_length, length;
 	const struct flow_cold *c = cold_at(s->work.index);
 
-	if (!c || f->protocol_method != METHOD_QUIC_SNI ||
-	    byte_at(&s->payload, at) < MOVED_ID)
+	length = byte_at(&s->payload, at);
+	if (!c || f->protocol_method != METHOD_QUIC_SNI || length < MOVED_ID)
 		return;
 	moved_key(s, c, s->work.direction, word_at(&s->payload, at + 1));
 	s->moved.value.name = c->name;
+	s->moved.value.rest[0] = moved_rest(s, at + 1, length, MOVED_ID);
+	s->moved.value.rest[1] = moved_rest(s, at + 1, length, 2 * MOVED_ID);
+	s->moved.value.id_length = length;
+	s->moved.value.learned = s->work.now;
 	/* What its name says, and not what addresses did. */
 	s->moved.value.app = f->app_method == METHOD_QUIC_SNI ? f->app : 0;
 	bpf_map_update_elem(&moved, &s->moved.key, &s->moved.value, BPF_ANY);
+}
+
+/* Is the whole id that of a connection, and of one that may still stand? */
+static __always_inline bool moved_same(const struct scratch *s,
+				       const struct moved_value *found)
+{
+	__u32 length = found->id_length;
+
+	return s->work.length > length &&
+	       moved_rest(s, 1, length, MOVED_ID) == found->rest[0] &&
+	       moved_rest(s, 1, length, 2 * MOVED_ID) == found->rest[1] &&
+	       age_of(s->work.now, found->learned) <= idle_established;
 }
 
 /* Is a flow's first packet one of a connection that had another flow? Then it has the
@@ -70,7 +96,7 @@ __noinline int moved_ask(void)
 		return 0;
 	moved_key(s, c, ~s->work.direction, word_at(&s->payload, 1));
 	found = bpf_map_lookup_elem(&moved, &s->moved.key);
-	if (!found)
+	if (!found || !moved_same(s, found))
 		return 0;
 	s->verdict = (struct verdict){
 		.protocol = PROTOCOL_QUIC,

@@ -355,11 +355,20 @@ static __always_inline void outer_decide(struct scratch *s)
 	struct verdict *v = &s->verdict;
 
 	s->facts.tls_flags = TLS_ECH;
+	v->quiet = s->work.named;
 	v->protocol_method = METHOD_ECH_OUTER;
 	v->app_method = METHOD_NONE;
 	if (!v->quiet)
 		count(INFO_ECH);
 	verdict_give();
+}
+
+/* Did the beginning of the hello pass for one whose name is encrypted? */
+static __always_inline bool name_was_outer(const struct scratch *s)
+{
+	const struct flow_hot *f = flow_at(s->work.index);
+
+	return f && f->protocol_method == METHOD_ECH_OUTER;
 }
 
 /* The name in scratch.name decides the flow. Returns whether it is one; its
@@ -379,7 +388,7 @@ static __always_inline bool name_decide(struct scratch *s)
 	 * chooses, or the rest of a hello. */
 	v->final = w->protocol != PROTOCOL_DNS &&
 		   w->protocol != PROTOCOL_QUIC && !w->open && !w->partial;
-	v->quiet = w->named;
+	v->quiet = w->named && !name_was_outer(s);
 	v->app = 0;
 	v->name = 0;
 	if (length <= 0) {

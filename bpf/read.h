@@ -155,6 +155,16 @@ static __always_inline __u16 tls_protocol(const struct scratch *s)
 	return PROTOCOL_TLS;
 }
 
+/* Are these the server's bytes, whose client has said its name? */
+static __always_inline bool client_named(const struct scratch *s)
+{
+	const struct flow_hot *f = flow_at(s->work.index);
+
+	return s->work.responder && f &&
+	       (f->protocol_method == METHOD_SNI ||
+		f->protocol_method == METHOD_ECH_OUTER);
+}
+
 /* What the first bytes of a stream say; with OUTCOME_NAME, the name stands in
  * scratch.name. */
 static __always_inline enum outcome
@@ -174,6 +184,11 @@ stream_read(struct scratch *s, struct bytes *m, __u32 end, struct found *at)
 		return OUTCOME_SERVER;
 	if (hello_may_answer(m, end))
 		return hello_wait(at, SERVER_HELLO_HEAD, end);
+	if (client_named(s)) { /* a server has no say in that */
+		if (end > TLS_RECORD_HEADER || !hello_begins(m, end))
+			return OUTCOME_OTHER;
+		return hello_wait(at, TLS_RECORD_HEADER + 1, end);
+	}
 	result = hello_read(m, end, at);
 	if (result == OUTCOME_NAME || result == OUTCOME_NAMELESS)
 		alpn_ask();

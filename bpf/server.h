@@ -44,6 +44,8 @@ __noinline int server_extension(struct scratch *s, struct bytes *m, __u32 stop)
 		return 0;
 	type = be16_at(m, at);
 	length = be16_at(m, at + 2);
+	if (at + 4 + length > stop)
+		return 0;
 	if (type == TLS_EXTENSION_VERSIONS && length == 2)
 		s->server.version = be16_at(m, at + 4);
 	if (type == TLS_EXTENSION_PRE_SHARED_KEY)
@@ -57,7 +59,7 @@ __noinline int server_hello(struct scratch *s, struct bytes *m, __u32 stop)
 {
 	__u32 at = TLS_HANDSHAKE_HEADER, length;
 
-	if (!s || !m)
+	if (!s || !m || stop < at + TLS_VERSION_AND_RANDOM + 4)
 		return 0;
 	s->server.version = be16_at(m, at);
 	at += TLS_VERSION_AND_RANDOM;

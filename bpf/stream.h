@@ -78,11 +78,13 @@ static __always_inline struct hello_slot *hello_way(__u64 owner, __u32 i)
 /* How willingly a slot is given up; 0: not at all. Anybody can send a SYN and
  * the start of a hello under false addresses, but gets no answer to them: such
  * hellos give way to those of flows that were answered, and then those do that
- * take longer than a real one. */
+ * take longer than a real one; so do they to each other, for a QUIC client's hello
+ * has no answer before it is whole. */
 static __always_inline __u32 hello_rank(const struct hello_slot *h, __u32 now,
 					bool answered)
 {
 	__u32 age;
+	bool late;
 
 	if (!h->owner)
 		return 0xffffffffU;
@@ -91,11 +93,12 @@ static __always_inline __u32 hello_rank(const struct hello_slot *h, __u32 now,
 		return 0x80000000U | age;
 	if (!h->synced)
 		return 0x40000000U | age;
+	late = age > hello_timeout / HELLO_PATIENCE;
 	if (!answered)
-		return 0;
+		return !h->answered && late ? age : 0;
 	if (!h->answered)
 		return 0x20000000U | age;
-	return age > hello_timeout / HELLO_PATIENCE ? age : 0;
+	return late ? age : 0;
 }
 
 /* The owner's slot, locked; NULL where it has none, or another CPU does not let
@@ -160,7 +163,7 @@ static __always_inline struct hello_slot *hello_claim(__u64 owner, __u32 now,
 	best->owner = owner;
 	best->born = now;
 	best->contiguous = 0;
-	best->due = best->work = 0;
+	best->due = best->work = best->named = 0;
 	best->keys.salt = 0;
 	bpf_loop(STREAM_BLOCKS / CLEAR_STEP, hello_clear, &best, 0);
 	return best;

@@ -39,10 +39,10 @@ static __always_inline bool outdated(const struct verdict *v, __u8 old_method)
 static __always_inline void facts_apply(struct flow_cold *c,
 					const struct verdict *v)
 {
-	if (v->hello) {
+	if (v->hello)
 		c->hello = v->hello;
+	if (v->walked)
 		c->tls_flags &= ~(TLS_ECH | TLS_ECH_GREASE);
-	}
 	c->tls_flags |= v->tls_flags;
 }
 
@@ -110,6 +110,7 @@ __noinline int verdict_give(void)
 		return 0;
 	s->verdict.hello = hello_keep(s);
 	s->verdict.tls_flags = s->facts.tls_flags;
+	s->verdict.walked = s->facts.walked;
 	if (!verdict_apply(&s->work, &s->verdict) || s->verdict.quiet)
 		return 0;
 	if (!active) {

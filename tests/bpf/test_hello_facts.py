@@ -19,7 +19,7 @@ from tests import hellos, quic
 from tests.bpf.plane import FLOWS, HOOKS, Plane
 from tests.effort import examples
 from tests.messages import dns_query, dns_record, dns_reply
-from tests.packets import ACK, PSH, TCP, UDP, Conversation, Endpoint
+from tests.packets import ACK, PSH, RST, SYN, TCP, UDP, Conversation, Endpoint
 from tests.reference import hello_facts as reference
 from xdpprobe import catalogue as catalogues
 from xdpprobe import tls_facts
@@ -422,3 +422,33 @@ def test_facts_of_rows(plane: Plane) -> None:
     hot, cold = loaded.array("flow_hot")[rows], loaded.array("flow_cold")[rows]
     (facts,) = tls_facts.tls_facts(snapshot, hot, cold)  # type: ignore[arg-type]
     assert facts == ("h2", ja4(plane, talk), "grease")
+
+
+def test_a_flow_in_the_place_of_another_has_no_hello(plane: Plane) -> None:
+    talk = say(plane, hellos.simple_hello(NAME))
+    assert entry(plane, talk)["hello"]
+    plane.send(talk.tcp(flags=RST, seq=5000), talk.tcp(flags=SYN, seq=77_000))
+    assert not entry(plane, talk)["hello"]
+
+
+@pytest.mark.parametrize("suites", [1, 13, 17, 33])
+@pytest.mark.parametrize("schemes", [1, 9, 17, 33])
+def test_what_stands_behind_the_lists_is_not_kept(plane: Plane, suites: int, schemes: int) -> None:
+    """The server's name may stand there, which may have to stay private."""
+    signatures = (13, hellos.vector(bytes([4, 3]) * schemes, 2))
+    named = hellos.server_name(b"private-name-of-a-server.example")
+    orders = ([named, signatures], [signatures, named])
+    for extensions in orders:
+        say(plane, hellos.client_hello(extensions, suites=[0x1301] * suites))
+    assert b"private" not in plane.loaded.array("hellos").tobytes()
+    assert used(plane)
+
+
+def test_a_server_does_not_name_the_flow_anew(plane: Plane) -> None:
+    for answer in (
+        hellos.records(hellos.simple_hello(b"other.example")),
+        b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n",
+    ):
+        talk = say(plane, hellos.simple_hello(NAME))
+        plane.send(talk.tcp(answer, from_client=False, flags=PSH | ACK))
+        assert name(plane, talk) == NAME.decode()

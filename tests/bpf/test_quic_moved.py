@@ -109,3 +109,10 @@ def test_what_an_address_said_does_not_move(plane: Plane) -> None:
     later = moved(talk)
     plane.send(later.udp(short(CHOSEN)))
     assert (flow(plane, later).name, flow(plane, later).app) == (NAME, 0)
+
+
+def test_an_id_that_begins_alike_is_another(plane: Plane) -> None:
+    """Ids that say where to route begin alike (draft-ietf-quic-load-balancers)."""
+    talk = connection(plane)
+    plane.send(moved(talk).udp(short(CHOSEN[:-1] + b"?")))
+    assert flow(plane, moved(talk)).name is None

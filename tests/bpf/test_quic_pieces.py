@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from tests import hellos, quic
 from tests.bpf.plane import Plane
+from tests.bpf.test_full_hellos import Slots
 from tests.bpf.test_two_cpus import on_two_cpus
 from tests.effort import examples
 from tests.packets import UDP, Conversation
@@ -187,3 +188,36 @@ def test_a_hello_s_halves_on_two_cpus(plane: Plane) -> None:
         nameless += flow.name is None
     # As many hellos at once may find all places taken that one can have.
     assert nameless <= plane.counted(before).get("LOSS_HELLO_FULL", (0, 0))[0]
+
+
+def test_a_flow_has_no_more_opened_than_its_share(plane: Plane) -> None:
+    """However long it brings what is new, and never a whole hello."""
+    plane.forget_hellos()
+    client, talk = quic.Client(b"client"), plane.new_talk()
+    before = plane.counters("INFO_QUIC_OPENED")
+    for number in range(1, 250):
+        plane.send(talk.udp(client.datagram(Piece(40 * number, bytes(40)))))
+    assert plane.counted(before)["INFO_QUIC_OPENED"][0] <= 64
+
+
+def test_half_hellos_of_nobody_do_not_hold_the_slots(plane: Plane) -> None:
+    """A QUIC client's hello is whole within milliseconds: halves that are older give way."""
+    plane.forget_hellos()
+    for number in range(2 * plane.room("hello_slots")):
+        half = quic.Client(b"%8d" % number).datagram(
+            Piece(0, hellos.simple_hello(b"a.example")[:90])
+        )
+        plane.send(plane.new_talk().udp(half))
+    slots = Slots(plane)
+    patience = (2 * plane.loaded.hz) // 8
+    slots.age(patience + plane.loaded.hz // 50 + 1)
+    names = []
+    for number in range(50):
+        hello = hellos.browser_hello(b"site.example", seed=number)
+        client, talk = quic.Client(b"real%4d" % number), plane.new_talk()
+        plane.send(talk.udp(client.datagram(Piece(0, hello[:900]))))
+        plane.send(talk.udp(client.datagram(Piece(900, hello[900:]))))
+        flow = plane.flow(talk, UDP)
+        assert flow is not None
+        names.append(flow.name)
+    assert names == ["site.example"] * 50

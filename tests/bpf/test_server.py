@@ -4,6 +4,7 @@
 import random
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from tests import hellos
@@ -337,3 +338,23 @@ def test_certificates_with_bytes_changed(plane: Plane) -> None:
         talk = answer(plane, flight(changed), b"www.example.com")
         assert host(plane, talk) == ("www.example.com", "sni")
         assert plane.final(talk)
+
+
+def test_what_an_earlier_packet_left_is_no_version(plane: Plane) -> None:
+    """A hello that ends before its version, behind one of another connection."""
+    whole, short = plane.new_talk(), plane.new_talk()
+    hello = hellos.records(hellos.simple_hello(b"www.example.com"))
+    long_answer = (
+        b"\x16\x03\x03\x00\x4a\x02\x00\x00\x46\x03\x03" + bytes(32) + b"\0\x13\x01\0\0\x1e"
+    )
+    long_answer += b"\x00\x2b\x00\x02\x03\x04" + bytes(28)
+    for talk, answer in (
+        (whole, long_answer),
+        (short, b"\x16\x03\x03\x00\x04\x02\x00\x00\x00\x03\x03"),
+    ):
+        plane.send(*talk.handshake(), *talk.segments(hello))
+        plane.send(talk.tcp(answer, from_client=False, seq=1, flags=PSH | ACK))
+    cold = plane.loaded.array("flow_cold")
+    client = np.frombuffer(short.client.mapped, np.uint8)
+    (found,) = np.flatnonzero((cold["address"] == client).all(axis=2).any(axis=1))
+    assert cold["tls_version"][found] == 0
