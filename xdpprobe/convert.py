@@ -63,11 +63,10 @@ class _Target:
 
 @dataclass(frozen=True)
 class Converted:
-    """The signature file as text, "" where nothing could be converted; complaints, notes: lines."""
+    """The signature file as text, "" where nothing could be converted; complaints: lines."""
 
     text: str
     complaints: list[str]
-    notes: list[str]
 
 
 def convert(path: Path, known: Catalogue, category: str) -> Converted:
@@ -84,13 +83,8 @@ def convert(path: Path, known: Catalogue, category: str) -> Converted:
     reader = _Reader(path, known)
     for number, line in enumerate(text.split("\n"), 1):
         reader.line(number, line.strip())
-    notes = []
-    if any(target.prefixes for target in reader.targets.values()) and not _reads_prefix():
-        notes.append(
-            "this version reads no `prefix`: take those lines out, or load with one that does"
-        )
     parts = list(_written(reader, path, category))
-    return Converted("\n".join(parts), reader.complaints, notes)
+    return Converted("\n".join(parts), reader.complaints)
 
 
 class _Reader:
@@ -261,16 +255,6 @@ def _prefix(value: str) -> str:
     except ValueError:
         raise Bad(f"ip: {value!r} is no address and no prefix") from None
     return str(network)
-
-
-def _reads_prefix() -> bool:
-    """Whether this version's reader knows the key."""
-    table = '[[app]]\nid = 7168\nname = "a"\ntitle = "a"\ncategory = "web"\n'
-    try:
-        signature_file.parse(Path("prefix"), f'{table}prefix = ["192.0.2.0/24"]\n'.encode())
-    except DataError:
-        return False
-    return True
 
 
 def _written(reader: _Reader, path: Path, category: str) -> Iterator[str]:

@@ -312,7 +312,6 @@ def decode(snapshot: Snapshot, indexes: Indexes, names: dict[int, str] | None = 
     methods, words = method_words(snapshot), state_words(snapshot)
     vlan, slot, l4 = cold["vlan"].tolist(), cold["slot"].tolist(), cold["l4"].tolist()
     name, place = cold["name"].tolist(), indexes.tolist()
-    tunnels = _tunnels(snapshot, cold)
     tls = of_entries(snapshot, cold)
     tunnels, said = _tunnels(snapshot, cold), tls_facts(snapshot, hot, cold)
     state = states(snapshot, indexes).tolist()

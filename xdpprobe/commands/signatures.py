@@ -341,7 +341,7 @@ def _convert(args: argparse.Namespace) -> int:
     from xdpprobe.convert import convert
 
     done = convert(args.file, catalogues.load(args.paths), args.category)
-    for line in (*done.complaints, *done.notes):
+    for line in done.complaints:
         say(line)
     if not done.text:
         say(f"{args.file}: no line could be converted")
