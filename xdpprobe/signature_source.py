@@ -15,6 +15,13 @@ from xdpprobe.errors import DataError
 HEADER = re.compile(r"^[ \t]*\[\[[ \t]*(app|protocol|signature)[ \t]*\]\]", re.MULTILINE)
 # Possessive, and one without its end goes to the line's: nothing is looked at twice.
 _STRING_OR_COMMENT = re.compile(r'"(?:[^"\\\n]++|\\.)*+"?|\'[^\'\n]*+\'?|#.*')
+# What may be more than 64 bits can hold: Python would read hexadecimal numbers of any length, and
+# then refuse to print them.
+_LONG_NUMBER = re.compile(
+    r"(?<![\w+-])[+-]?(?:0x[\dA-Fa-f_]{16,}+|0o[0-7_]{21,}+|0b[01_]{64,}+|\d[\d_]{18,}+)(?![\w-])",
+    re.ASCII,
+)
+_NUMBERS = range(-(1 << 63), 1 << 63)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +67,10 @@ def toml(path: Path, text: str) -> dict[str, Any]:
             "a dot outside of quotes",
             "names stand in quotes; dotted keys and fractions are not used in this format",
         )
+    for long in _LONG_NUMBER.finditer(bare):
+        if _is_too_wide(long[0]):
+            number = bare.count("\n", 0, long.start()) + 1
+            raise DataError(f"{path}:{number}", "a number that does not fit into 64 bits")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -67,8 +78,17 @@ def toml(path: Path, text: str) -> dict[str, Any]:
         found = re.match(r"line (\d+)", place)
         at = int(found[1]) if found else text.rstrip("\n").count("\n") + 1
         raise DataError(f"{path}:{at}", f"is not valid TOML: {reason}") from error
-    except (ValueError, RecursionError) as error:  # numbers of 5,000 digits, 1,000 brackets
+    except (ValueError, RecursionError) as error:  # 1,000 brackets; 5,000 digits and "-"
         raise DataError(str(path), "is not valid TOML: a value is too long or too deep") from error
+
+
+def _is_too_wide(number: str) -> bool:
+    """Of a long number as TOML writes it."""
+    try:
+        return int(number, 0) not in _NUMBERS
+    except ValueError:
+        # More digits than Python reads; or not TOML, which tomllib says better.
+        return len(number) > 4000
 
 
 def top_level_line(text: str, key: str) -> int:

@@ -84,6 +84,8 @@ def test_what_a_file_says(tmp_path: Path) -> None:
         ('source = "made up"', 'protocol = "p"', 21, "'user_agent' says nothing of the protocol"),
         ('app = "a"\nuser', "user", 13, "neither 'protocol' nor 'app'"),
         ("0x8054", "65536", 26, "65536 is not an attribute's type"),
+        ("0x8054", "0x" + "f" * 6000, 26, "a number that does not fit into 64 bits"),
+        ("confidence = 95", f"confidence = 0x{'f' * 6000}", 20, "does not fit into 64 bits"),
         ("0x8054", "-1", 26, "-1 is not an attribute's type"),
         ("0x8054", "true", 26, "True is not an attribute's type"),
         ("0x8054", '"0x8054"', 26, "'0x8054' is not an attribute's type"),
