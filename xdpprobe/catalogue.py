@@ -87,9 +87,7 @@ def load(directories: Sequence[Path] | None = None) -> Catalogue:
         entries=dict(sorted(merged.by_id.items())),
         signatures=tuple(signatures),
         prefixes=merged.prefixes(),
-        ech_names=frozenset(
-            name for entry in merged.by_id.values() for name in entry.ech_public_names
-        ),
+        ech_names=merged.ech_names(),
     )
 
 
@@ -154,7 +152,8 @@ class _Merged:
             raise DataError(
                 entries[-1].where(), f"more than {PREFIX_LIMIT} prefixes in all", "load fewer files"
             )
-        if len(self._domains) > RULE_LIMIT:
+        # Each takes a place of the kernel's table.
+        if len(self._domains) + len(self.ech_names()) > RULE_LIMIT:
             raise DataError(
                 entries[-1].where(), f"more than {RULE_LIMIT} domains in all", "load fewer files"
             )
@@ -164,6 +163,9 @@ class _Merged:
 
     def prefixes(self) -> dict[str, int]:
         return {prefix: entry.id for prefix, entry in self._prefixes.items()}
+
+    def ech_names(self) -> frozenset[str]:
+        return frozenset(name for entry in self.by_id.values() for name in entry.ech_public_names)
 
     def check_apps(self, named: set[str]) -> None:
         """Refuse an application that nothing can lead to; `named`: those that signatures name."""

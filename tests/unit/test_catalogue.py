@@ -123,6 +123,18 @@ MISTAKES = [
         19,
         "prefix: '10.0.0.0/8' of second belongs to my-app already",
     ),
+    (change("source = ", "ech_public_names = []\nsource = "), 19, "something in it"),
+    (change("source = ", 'ech_public_names = "a.example"\nsource = '), 19, "is not a list"),
+    (
+        change("source = ", 'ech_public_names = [\n"*.example"]\nsource = '),
+        20,
+        "ech_public_names: '*.example' has a wildcard",
+    ),
+    (
+        change("source = ", 'ech_public_names = ["a.example",\n"a.example"]\nsource = '),
+        19,
+        "'a.example' stands in it twice",
+    ),
     (change('source = "v', 'sauce = "v'), 19, "unknown key 'sauce' in [[app]]"),
     (change("source = ", "l4 = [1]\nsource = "), 19, "unknown key 'l4' in [[app]]"),
     (change("[[app]]\nid", "[[apps]]\nid"), 2, "unknown table or key 'apps'"),
@@ -295,9 +307,39 @@ def test_digest_depends_on_names_and_contents(write: Write) -> None:
 
 
 def test_rule_limit(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "RULE_LIMIT", len(catalogue.load().rules) + 2)
+    shipped = catalogue.load()
+    room = len(shipped.rules) + len(shipped.ech_names)
+    monkeypatch.setattr(catalogue, "RULE_LIMIT", room + 2)
     with pytest.raises(DataError, match="domains in all"):
         catalogue.load([write(GOOD)])
+
+
+ECH = 'ech_public_names = ["public.example", "other.example"]\n'
+
+
+def test_public_names_of_ech_and_layers(write: Write) -> None:
+    """They may be domains as well, and several applications' at once."""
+    shipped = catalogue.load().ech_names
+    both = write(GOOD.replace("exact = [", ECH + "exact = ["), "a.toml")
+    assert catalogue.load([both]).ech_names == shipped | {"public.example", "other.example"}
+    one = write(GOOD + 'ech_public_names = ["other.example"]\n', "b.toml")
+    assert catalogue.load([both, one]).ech_names == shipped | {"other.example"}
+    none = write(GOOD, "c.toml")
+    assert catalogue.load([both, one, none]).ech_names == shipped
+
+
+def test_public_names_of_ech_count_as_domains(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = catalogue.load()
+    room = len(shipped.rules) + len(shipped.ech_names)
+    path = write(GOOD + ECH)
+    monkeypatch.setattr(catalogue, "RULE_LIMIT", room + 6)
+    catalogue.load([path])
+    monkeypatch.setattr(catalogue, "RULE_LIMIT", room + 5)
+    with pytest.raises(DataError, match=r"more than \d+ domains in all") as caught:
+        catalogue.load([path])
+    assert caught.value.where == f"{path}:13"
 
 
 def test_protocols_must_be_the_data_planes(write: Write) -> None:
