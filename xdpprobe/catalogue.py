@@ -14,7 +14,7 @@ from pathlib import Path
 
 from xdpprobe import signature_file
 from xdpprobe.errors import DataError
-from xdpprobe.patterns.texts import refuse_twice
+from xdpprobe.patterns.texts import add_layer
 from xdpprobe.rules import NameRule
 from xdpprobe.signature_file import Entry
 from xdpprobe.signature_table import Signature
@@ -59,6 +59,7 @@ def load(directories: Sequence[Path] | None = None) -> Catalogue:
     digest = hashlib.sha256()
     merged = _Merged()
     signatures: list[Signature] = []
+    texts: set[tuple[str, bytes]] = set()
     for files in layers:
         entries: list[Entry] = []
         added: list[Signature] = []
@@ -71,7 +72,7 @@ def load(directories: Sequence[Path] | None = None) -> Catalogue:
             entries += contents.entries
             added += contents.signatures
         merged.add(entries)
-        refuse_twice(added)
+        add_layer(texts, added)
         signatures = added + signatures
     signatures = list(merged.resolve(signatures))
     merged.check_apps({signature.app for signature in signatures})

@@ -8,7 +8,7 @@ import pytest
 
 from xdpprobe import abi, catalogue
 from xdpprobe.errors import DataError
-from xdpprobe.patterns.texts import compile_texts
+from xdpprobe.patterns.texts import compile_texts, texts_of
 from xdpprobe.signature_texts import KEYS, TEXT_LIMIT, TEXTS_LIMIT
 
 GOOD = """[[app]]
@@ -134,10 +134,20 @@ def test_a_higher_layer_takes_a_text_over(tmp_path: Path) -> None:
 
 
 def test_the_table_is_not_endless(tmp_path: Path) -> None:
-    listed = ",\n".join(f'"made {number}"' for number in range(TEXTS_LIMIT + 1))
-    known = load(tmp_path, f'[[signature]]\napp = "youtube"\nuser_agent = [{listed}]\n')
-    with pytest.raises(DataError, match="more than 16384 texts"):
-        compile_texts(known.signatures, abi.load_abi())
+    """The layer that is too much is named, and in it what has most; others' texts count once."""
+    shipped = {(text.kind, text.data) for _, text in texts_of(catalogue.load().signatures)}
+    listed = [f'"made {number}"' for number in range(TEXTS_LIMIT - len(shipped))]
+    made = f'[[signature]]\napp = "youtube"\nuser_agent = [{", ".join(listed)}]\n'
+    full = load(tmp_path, made, "1.toml")
+    assert len(compile_texts(full.signatures, abi.load_abi())) == TEXTS_LIMIT
+    lower, upper = tmp_path / "1.toml", tmp_path / "2.toml"
+    upper.write_text('[[signature]]\napp = "netflix"\nuser_agent = ["made 0"]\n')
+    catalogue.load([lower, upper])
+    upper.write_text('\n[[signature]]\napp = "netflix"\nuser_agent = ["more made"]\n')
+    for paths, guilty in (([lower, upper], f"{upper}:2"), ([tmp_path], f"{lower}:1")):
+        with pytest.raises(DataError, match="more than 16384 texts") as caught:
+            catalogue.load(paths)
+        assert caught.value.where == guilty
 
 
 def test_limits_are_the_data_planes() -> None:

@@ -22,7 +22,8 @@ class Layouts(Protocol):
 def compile_texts(signatures: Sequence[Signature], layouts: Layouts) -> list[tuple[bytes, bytes]]:
     """The (key, value) pairs; of two signatures with the same text the earlier one counts.
 
-    Signatures of a higher layer stand before those of a lower one (`Catalogue.signatures`).
+    They are not too many: `add_layer` has counted them. Signatures of a higher layer stand before
+    those of a lower one (`Catalogue.signatures`).
     """
     kinds = layouts.enums["text_kind"]
     key_dtype, value_dtype = layouts.dtype("text_key"), layouts.dtype("text_value")
@@ -35,9 +36,6 @@ def compile_texts(signatures: Sequence[Signature], layouts: Layouts) -> list[tup
         value["protocol"], value["app"] = signature.protocol_id, signature.app_id
         value["confidence"], value["final"] = signature.confidence, signature.final
         table.setdefault(key.tobytes(), value.tobytes())
-        if len(table) > TEXTS_LIMIT:
-            why = f"more than {TEXTS_LIMIT} texts of signatures in all"
-            raise DataError(signature.where(), why, "load fewer files")
     return list(table.items())
 
 
@@ -48,13 +46,21 @@ def texts_of(signatures: Sequence[Signature]) -> Iterator[tuple[Signature, Text]
             yield signature, text
 
 
-def refuse_twice(signatures: Sequence[Signature]) -> None:
-    """Raises DataError where two signatures of one layer have the same text."""
-    known: dict[tuple[str, bytes], Signature] = {}
+def add_layer(known: set[tuple[str, bytes]], signatures: Sequence[Signature]) -> None:
+    """Put a layer's texts to those of the layers below it.
+
+    Raises DataError where two of its signatures have the same text, and where all are too many.
+    """
+    own: dict[tuple[str, bytes], Signature] = {}
     for signature, text in texts_of(signatures):
-        other = known.setdefault((text.kind, text.data), signature)
+        other = own.setdefault((text.kind, text.data), signature)
         if other is not signature:
             raise DataError(
                 signature.where(text.kind, text.shown),
                 f"{text.kind}: {text.shown!r} stands in {other.where(text.kind, text.shown)} too",
             )
+    known.update(own)
+    if len(known) > TEXTS_LIMIT:
+        largest = max(signatures, key=lambda signature: len(signature.texts))
+        why = f"more than {TEXTS_LIMIT} texts of signatures in all"
+        raise DataError(largest.where(), why, "load fewer files")
