@@ -14,6 +14,13 @@ TEXT_LIMIT = 63  # TEXT_LEN of bpf/abi.h
 ALPN_LIMIT = 31  # below HELLO_ALPN of bpf/abi.h
 SHORTEST = 3  # what begins a text says nothing if it is shorter
 TEXTS_LIMIT = 16_384  # of all signatures: max_entries of bpf/maps.h, texts
+# Those that bpf/http.h takes for a request's: RFC 9110, 9; RFC 5789; RFC 4918, 9; RFC 3253, 3.6.
+# fmt: off
+METHODS = (
+    "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LOCK", "MKCOL", "MOVE", "OPTIONS", "PATCH",
+    "POST", "PROPFIND", "PROPPATCH", "PUT", "REPORT", "TRACE", "UNLOCK",
+)
+# fmt: on
 _READ_AS_TEXT = {0x0014: "stun_realm", 0x8022: "stun_software"}
 
 
@@ -35,6 +42,15 @@ def _beginning(value: object) -> bytes:
     if value[0] == " ":
         raise Bad(f"{value!r} begins with a blank, which no text does", value=value)
     return value.encode()
+
+
+def _request(value: object) -> bytes:
+    data = _beginning(value)
+    begins = [f"{method} ".encode() for method in METHODS]
+    if not any(data.startswith(begin) or begin.startswith(data) for begin in begins):
+        why = f"{value!r} begins with no method that requests are known by"
+        raise Bad(why, f"known are {', '.join(METHODS)}", value)
+    return data
 
 
 def _alpn(value: object) -> bytes:
@@ -74,7 +90,7 @@ def _texts(kind: str, check: Callable[[object], bytes]) -> Callable[[object], tu
 KEYS: dict[str, Callable[[object], Any]] = {
     "user_agent": _texts("user_agent", _beginning),
     "content_type": _texts("content_type", _beginning),
-    "request": _texts("request", _beginning),
+    "request": _texts("request", _request),
     "stun_attribute": _texts("stun_attribute", _attribute),
     "stun_realm": _texts("stun_realm", _realm),
     "stun_software": _texts("stun_software", _beginning),

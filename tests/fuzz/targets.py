@@ -23,6 +23,7 @@ from xdpprobe.filter import KEYS, Filter
 from xdpprobe.linktypes import to_ethernet
 from xdpprobe.patterns import check
 from xdpprobe.patterns.compiler import compile_signatures
+from xdpprobe.patterns.texts import add_layer, compile_texts
 from xdpprobe.rules import RuleIndex, compile_rules
 from xdpprobe.settings import Settings
 
@@ -54,8 +55,11 @@ def read_signatures(data: bytes) -> None:
     contents = signature_file.parse(NAME, data)
     merged.add(contents.entries)
     rules = merged.rules()
-    compiled = compile_signatures(list(merged.resolve(contents.signatures)), Layouts())
-    check.doubts(compiled)
+    add_layer(set(), contents.signatures)
+    signatures = list(merged.resolve(contents.signatures))
+    check.doubts(compile_signatures(signatures, Layouts()))
+    compile_texts(signatures, Layouts())
+    check.text_doubts(signatures)
     abi = load_abi()
     compile_rules(rules, abi.dtype("name_key"), abi.dtype("name_rule"))
     index = RuleIndex(rules)

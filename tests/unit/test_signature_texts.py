@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xdpprobe import abi, catalogue
+from tests.reference import http
+from xdpprobe import abi, catalogue, signature_file
 from xdpprobe.errors import DataError
+from xdpprobe.patterns import check
 from xdpprobe.patterns.texts import compile_texts, texts_of
-from xdpprobe.signature_texts import KEYS, TEXT_LIMIT, TEXTS_LIMIT
+from xdpprobe.signature_texts import KEYS, METHODS, TEXT_LIMIT, TEXTS_LIMIT
 
 GOOD = """[[app]]
 id = 7200
@@ -78,6 +80,16 @@ def test_what_a_file_says(tmp_path: Path) -> None:
         ('"Made/"', "5", 15, "user_agent: 5 is not a string"),
         ('["application/made"]', "[]", 19, "content_type: is not a list with something in it"),
         ('["application/made"]', '"application/made"', 19, "is not a list with something in it"),
+        (
+            "content_type = [",
+            'request = ["GET /", "SUBSCRIBE /", ',
+            19,
+            "'SUBSCRIBE /' begins with no method",
+        ),
+        ("content_type = [", 'request = ["M-SEARCH *", ', 19, "begins with no method that"),
+        ("content_type = [", 'request = ["get /", ', 19, "'get /' begins with no method that"),
+        ("content_type = [", 'request = ["GETS", ', 19, "'GETS' begins with no method that"),
+        ("content_type = [", 'request = ["GE", ', 19, "is not 3 to 63 printable ASCII"),
         ('source = "made up"', 'l4 = "tcp"', 21, "'user_agent' and 'l4' exclude each other"),
         ('source = "made up"', "match = 'a'", 21, "'user_agent' and 'match' exclude each other"),
         ('source = "made up"', 'after = "x"', 21, "'user_agent' and 'after' exclude each other"),
@@ -165,3 +177,33 @@ def test_a_domain_of_a_realm_takes_in_what_is_below_it() -> None:
     texts = KEYS["stun_realm"](["example.com"])
     assert b"moc.elpmaxe.yaler.".startswith(texts[0].data)
     assert not b"moc.elpmaxeton.".startswith(texts[0].data)
+
+
+@pytest.mark.parametrize(
+    ("agent", "doubtful"),
+    [
+        ("Mozilla/", True),
+        ("Moz", True),
+        ("Mozilla/5.0 (Windows NT 10.0; Win64; x64) Apple", True),
+        ("Mozilla/5.0 (iPhone", True),
+        ("Mozilla/5.0 (Nintendo", False),
+        ("Mozilla/5.0 (Linux; Android 9; AFT", False),
+        ("Made/", False),
+    ],
+)
+def test_what_browsers_begin_with_is_doubted(agent: str, doubtful: bool) -> None:
+    path = Path("mine.toml")
+    text = GOOD.replace('"Made/"', f'"{agent}"')
+    contents = signature_file.parse(path, text.encode())
+    why = f"user_agent: {agent!r} is what browsers begin with"
+    expected = [(f"{path}:16", why)] if doubtful else []
+    assert check.text_doubts(contents.signatures) == expected
+
+
+def test_the_methods_of_requests() -> None:
+    """All that the reference knows, which the data plane is held against; and what begins one."""
+    assert set(METHODS) == {method.decode() for method in http.METHODS}
+    for method in METHODS:
+        lines = [method, f"{method} ", f"{method} /a"]
+        assert [text.shown for text in KEYS["request"](lines)] == lines
+    assert KEYS["request"](["PRO"])[0].data == b"PRO"

@@ -168,7 +168,7 @@ def test_patterns_leave_no_doubt() -> None:
     began = time.process_time()
     compiled = compile_signatures(CATALOGUE.signatures, Layouts())
     assert time.process_time() - began < 5
-    assert check.doubts(compiled) == []
+    assert check.doubts(compiled) + check.text_doubts(CATALOGUE.signatures) == []
     assert check.chance(compiled) < 1e-8
 
 

@@ -214,8 +214,9 @@ def _patterns(catalogue: Catalogue) -> list[str]:
     layouts = load_abi()
     compiled = compile_signatures(catalogue.signatures, layouts)
     texts = compile_texts(catalogue.signatures, layouts)
+    doubts = check.doubts(compiled) + check.text_doubts(catalogue.signatures)
     return [
-        *(f"doubt: {where}: {why}" for where, why in check.doubts(compiled)),
+        *(f"doubt: {where}: {why}" for where, why in doubts),
         *(f"patterns: {line}" for line in check.sizes(compiled)),
         f"texts: {len(texts)} of {TEXTS_LIMIT}",
     ]

@@ -15,10 +15,28 @@ import numpy.typing as npt
 from xdpprobe.patterns.compiler import CLASS_NAMES, Compiled
 from xdpprobe.patterns.odds import column_odds
 from xdpprobe.patterns.rows import Row
+from xdpprobe.patterns.texts import texts_of
 from xdpprobe.signature_table import FINAL_CONFIDENCE, Signature
 
 ODDS_LIMIT = 1e-9  # for one signature that decides a flow at any port
 EFFORT_LIMIT = 0.05  # of random packets that one signature's second look may be taken at
+
+# As far as browsers of one system have it in common, of what texts are held against. They hardly
+# change any more: browsers keep the versions of systems in them as they are.
+_BROWSERS = (
+    b"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (K",
+    b"Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:1",
+    b"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/",
+    b"Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:1",
+    b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like",
+    b"Mozilla/5.0 (X11; Linux x86_64; rv:1",
+    b"Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:1",
+    b"Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 (KH",
+    b"Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, l",
+    b"Mozilla/5.0 (Android 1",
+    b"Mozilla/5.0 (iPhone; CPU iPhone OS 1",
+    b"Mozilla/5.0 (iPad; CPU OS 1",
+)
 
 Words = npt.NDArray[np.uint64]
 _COLUMNS = ("packet", "stage", "port", "length")
@@ -44,6 +62,18 @@ def doubts(compiled: Compiled) -> list[Doubt]:
     ):
         found.append((numbers[id(signature)], Doubt(signature.where(), why)))
     return [doubt for _, doubt in sorted(found, key=lambda pair: pair[0])]
+
+
+def text_doubts(signatures: Iterable[Signature]) -> list[Doubt]:
+    """Those about texts; in the order of the signatures."""
+    return [
+        Doubt(
+            signature.where(text.kind, text.shown),
+            f"{text.kind}: {text.shown!r} is what browsers begin with",
+        )
+        for signature, text in texts_of(signatures)
+        if text.kind == "user_agent" and any(own.startswith(text.data) for own in _BROWSERS)
+    ]
 
 
 def odds(compiled: Compiled) -> dict[int, float]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signatures by a text as the data plane's table: what a field begins with -> a verdict."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,7 +39,7 @@ def compile_texts(signatures: Sequence[Signature], layouts: Layouts) -> list[tup
     return list(table.items())
 
 
-def texts_of(signatures: Sequence[Signature]) -> Iterator[tuple[Signature, Text]]:
+def texts_of(signatures: Iterable[Signature]) -> Iterator[tuple[Signature, Text]]:
     """Each text with its signature."""
     for signature in signatures:
         for text in signature.texts:
