@@ -20,7 +20,9 @@ Letter case does not count.
     state:    new, established, closed, expired; est will do
     vlan:     VLAN id or range, 0: untagged
     iface:    interface of the first packet
-    tls:      version that both ends go on with: 1.2, 1.3...; resumed: yes, no
+    tls:      version that both ends go on with: 1.2, 1.3..., or a number as JSON has it (0x7f1c);
+    resumed:  yes, no: an earlier TLS session goes on; as tls:, only where the server's answer was
+              seen
     sni-mismatch:  yes: the server's certificate is for other names than the one asked for
     ja4: alpn:  of the client's TLS hello: its fingerprint, and the first protocol it offers
     ech:      real (the true server name is encrypted), grease, none
@@ -71,8 +73,8 @@ _PLAIN_KEYS: dict[str, Callable[[str], Term]] = {
     "state": lambda value: terms.enum_term("state", value),
     "vlan": terms.vlan_term,
     "tls": filter_tls.version_term,
-    "resumed": lambda value: filter_tls.flag_term("TLS_RESUMED", value),
-    "sni-mismatch": lambda value: filter_tls.flag_term("TLS_SNI_MISMATCH", value),
+    "resumed": filter_tls.resumed_term,
+    "sni-mismatch": filter_tls.mismatch_term,
     "ech": filter_tls.ech_term,
 }
 KEYS = [*_TEXT_KEYS, *_PLAIN_KEYS, *terms.NUMBERS]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Terms of the filter language about TLS."""
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -51,20 +52,37 @@ def ech_term(value: str) -> Term:
 
 
 _YES = {"yes": True, "no": False}
+_NUMBER = re.compile("0x[0-9a-f]{1,4}")
 
 
 def version_term(value: str) -> Term:
     """tls: the version, of flows whose TLS server's answer was seen."""
-    numbers = {text: number for number, text in tls.VERSIONS.items()}
-    chosen = parts(value.lower())
-    if not all(part in numbers for part in chosen):
-        raise ValueError(", ".join(numbers))
-    wanted = [numbers[part] for part in chosen]
+    wanted = [_version(part) for part in parts(value.lower())]
     return Term(lambda c: np.isin(c.cold("tls_version"), wanted))
 
 
-def flag_term(name: str, value: str) -> Term:
-    """resumed, sni-mismatch: yes or no; `name` is that of enum tls_flag."""
+def _version(text: str) -> int:
+    """Its number on the wire; 0 there is none: it stands for an answer that was not seen."""
+    numbers = {shown: number for number, shown in tls.VERSIONS.items()}
+    number = numbers.get(text) or (int(text, 16) if _NUMBER.fullmatch(text) else 0)
+    if not number:
+        raise ValueError(", ".join(numbers) + ", or a number such as 0x7f1c")
+    return number
+
+
+def resumed_term(value: str) -> Term:
+    """resumed: yes or no, of flows whose TLS server's answer was seen."""
+    flagged = _flagged("TLS_RESUMED", value)
+    return Term(lambda c: flagged(c) & (c.cold("tls_version") != 0))
+
+
+def mismatch_term(value: str) -> Term:
+    """sni-mismatch: yes; no, of all others."""
+    return Term(_flagged("TLS_SNI_MISMATCH", value))
+
+
+def _flagged(name: str, value: str) -> Callable[[Columns], Mask]:
+    """Whether the bit of enum tls_flag is as yes or no says."""
     wanted = _YES.get(value.lower())
     if wanted is None:
         raise ValueError("yes or no")
@@ -73,4 +91,4 @@ def flag_term(name: str, value: str) -> Term:
         found: Mask = ((c.cold("tls_flags") & c.snapshot.enums["tls_flag"][name]) != 0) == wanted
         return found
 
-    return Term(mask)
+    return mask

@@ -149,7 +149,7 @@ def crowd(size: int, flows: int, seed: int = 1, named: int = 500) -> Snapshot:
     cold["l4"][at] = rng.choice([1, 6, 6, 17, 50, 115], flows)
     cold["vlan"][at] = rng.choice([0, 0, 5, 100], flows)
     tls = rng.random(flows) < 0.5
-    cold["tls_version"][at] = np.where(tls, rng.choice([0x300, 0x303, 0x304], flows), 0)
+    cold["tls_version"][at] = np.where(tls, rng.choice([0x300, 0x303, 0x304, 0x7F1C], flows), 0)
     cold["tls_flags"][at] = np.where(tls, rng.choice([0, 4, 8, 12], flows), 0)
     cold["slot"][at] = rng.integers(0, 3, flows)
     cold["first_ns"][at] = NOW_NS - 16 * 10**9 - rng.integers(0, 300 * 10**9, flows)
