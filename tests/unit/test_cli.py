@@ -64,6 +64,12 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], arguments: li
     assert "--help" in said.err
 
 
+@pytest.mark.parametrize("other", ["--json", "--follow", "--follow --json"])
+def test_a_table_of_tls_is_one(capsys: pytest.CaptureFixture[str], other: str) -> None:
+    assert cli.main(["flows", "--tls", *other.split()]) == 2
+    assert "--tls" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -39,7 +39,11 @@ def table() -> Snapshot:
     flags = snapshot.enums["tls_flag"]
     snapshot.hot["protocol"][:3] = 1, 5, 1
     snapshot.cold["hello"][:2] = 77, 78
-    snapshot.cold["tls_flags"][:2] = flags["TLS_ECH_GREASE"], flags["TLS_ECH"]
+    snapshot.cold["tls_version"][:2] = 0x0304, 0x7F1C
+    snapshot.cold["tls_flags"][:2] = (
+        flags["TLS_ECH_GREASE"] | flags["TLS_RESUMED"],
+        flags["TLS_ECH"] | flags["TLS_SNI_MISMATCH"],
+    )
     return replace(snapshot, hellos=np.concatenate((hello(77, b"h2"), hello(78, b"h\x1b"))))
 
 
@@ -96,8 +100,17 @@ def test_records_tell_it_too(table: Snapshot) -> None:
 def test_the_table_of_tls(table: Snapshot) -> None:
     out = io.StringIO()
     Console(file=out, width=100).print(tls_table(flows.decode(table, np.arange(3))))
-    title, first, *_ = out.getvalue().splitlines()
-    assert title.split() == ["FROM", "TO", "ALPN", "JA4", "ECH"]
-    assert first.split()[2] == "h2"
-    assert first.split()[3].startswith("t13d0102h2_")
-    assert first.split()[4] == "grease"
+    title, *lines = out.getvalue().splitlines()
+    assert title.split() == ["FROM", "TO", "VERSION", "MARK", "ALPN", "ECH", "JA4"]
+    first, second, third = (line.split()[2:] for line in lines)
+    assert first[:4] == ["1.3", "resumed", "h2", "grease"]
+    assert first[4].startswith("t13d0102h2_")
+    assert second[:2] == ["0x7f1c", "mismatch"]
+    assert third == []
+
+
+@pytest.mark.parametrize(("width", "last"), [(80, "ECH"), (86, "ECH"), (87, "JA4")])
+def test_a_narrow_table_of_tls(table: Snapshot, width: int, last: str) -> None:
+    out = io.StringIO()
+    Console(file=out, width=width).print(tls_table(flows.decode(table, np.arange(3))))
+    assert out.getvalue().splitlines()[0].split()[-1] == last

@@ -51,7 +51,10 @@ def add_parser(subparsers: Any) -> None:
         "--follow", action="store_true", help="print flows as they are named or end, until Ctrl-C"
     )
     parser.add_argument(
-        "--tls", action="store_true", help="show what clients' TLS hellos say: ALPN, JA4, ECH"
+        "--tls",
+        action="store_true",
+        help="show what is known of TLS: version, whether resumed, whether the certificate is"
+        " for other names (mismatch), ALPN, ECH, and JA4 from 87 columns up; JSON has it anyway",
     )
     report.add_report(parser, list(SORT_KEYS), "bytes")
     parser.set_defaults(run=run)
@@ -62,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
     wanted = report.parse_filter(args.filter)
     if args.follow:
         return _follow(args, wanted)
+    if args.tls and args.json:
+        raise UsageError("JSON has what --tls shows", "leave out --tls")
     with Probe.open(args.bpffs) as probe:
         snapshot = probe.snapshot()
         report.checked(wanted, snapshot)

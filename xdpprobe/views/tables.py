@@ -12,6 +12,7 @@ from rich.text import Text
 from xdpprobe.aggregate import AppTotal
 from xdpprobe.flows import Flow
 from xdpprobe.grouping import HostTotal
+from xdpprobe.tls import Tls
 from xdpprobe.views.sheet import Cell, Column, Sheet
 from xdpprobe.views.text import endpoint, percent, quantity, rate, span, sparkline
 
@@ -116,11 +117,37 @@ def flows_table(rows: Sequence[Flow]) -> Sheet:
 
 
 def tls_table(rows: Sequence[Flow]) -> Sheet:
-    """What is known of flows' TLS: the ends, and what the client's hello says of it."""
-    columns = [*_ENDS, Column("ALPN", 8), Column("JA4", 36), Column("ECH", 6)]
+    """What is known of flows' TLS: the ends, the server's answer, the client's hello.
+
+    JA4 comes last: it is as long as three others, and what a narrow screen has no room for.
+    """
+    columns = [
+        *_ENDS,
+        Column("VERSION", 7),
+        Column("MARK", 8),
+        Column("ALPN", 8),
+        Column("ECH", 6),
+        Column("JA4", 36),
+    ]
     return Sheet(
-        columns, [(*_ends(row), row.alpn or "", row.ja4 or "", row.ech or "") for row in rows]
+        columns,
+        [
+            (
+                *_ends(row),
+                row.tls.version or "",
+                _tls_mark(row.tls),
+                row.alpn or "",
+                row.ech or "",
+                row.ja4 or "",
+            )
+            for row in rows
+        ],
     )
+
+
+def _tls_mark(tls: Tls) -> str:
+    """What is odd comes before what is usual."""
+    return "mismatch" if tls.sni_mismatch else "resumed" if tls.resumed else ""
 
 
 @dataclass(frozen=True, slots=True)
