@@ -325,12 +325,15 @@ def test_texts_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     call = talk(1, 3478)
     relayed = Conversation(call.client, Endpoint("10.9.9.9", 9))
     web = Conversation(Endpoint("10.0.0.2", 40000), Endpoint("198.51.100.20", 80))
+    realm = Conversation(Endpoint("10.0.0.3", 40000), Endpoint("198.51.100.9", 3478))
     head = bytes.fromhex("00010008 2112a442") + bytes(12)
+    named = bytes.fromhex("00010014 2112a442") + bytes(12)
     write_pcap(
         tmp_path / "a.pcap",
         [
             call.udp(head + bytes.fromhex("7abc0004 00000000")),
             relayed.udp(head + bytes.fromhex("00060004 00000000")),
+            realm.udp(named + bytes.fromhex("0014000e") + b"Turn.slack.com" + bytes(2)),
             *web.handshake(),
             *web.segments(b"GET / HTTP/1.1\r\nUser-Agent: Made/1\r\nHost: a.invalid\r\n\r\n"),
         ],
@@ -346,3 +349,8 @@ def test_texts_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     assert (step["labels"], step["method"]) == (["made-call", "stun"], "peer")
     (step,) = flows["10.0.0.2", 80]["decided"]
     assert (step["labels"][0], step["signature"]["where"]) == ("made-call", f"{known}:13")
+    # The pattern that finds STUN gives the protocol alone.
+    (step,) = flows["10.0.0.3", 3478]["decided"]
+    assert (step["labels"], step["method"]) == (["slack", "stun"], "pattern")
+    assert (step["confidence"], step["signature"], step["others"]) == (80, None, [])
+    assert step["rule"].startswith("slack.com (")

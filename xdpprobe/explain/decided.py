@@ -147,10 +147,11 @@ def payload_json(payload: Payload, marked: list[Span]) -> dict[str, Any]:
     }
 
 
-def _gives(signature: Signature, given: Sequence[Given]) -> bool:
-    """Whether a signature gives one of the labels with that confidence."""
+def _gives(signature: Signature, given: Given) -> bool:
+    """Whether a signature gives the label with that confidence."""
+    kind, (label, _, confidence) = given
     ids = {"app": signature.app_id, "protocol": signature.protocol_id}
-    return any((ids[kind], signature.confidence) == (one[0], one[2]) for kind, one in given)
+    return (ids[kind], signature.confidence) == (label, confidence)
 
 
 class Explainer:
@@ -188,10 +189,12 @@ class Explainer:
         labels = tuple(self._snapshot.label(verdict[0]).name for _, verdict in given)
         row, marked, others = self._row(look)
         text = self._text(look, given)
-        if text or (row and not _gives(row.signature, given)):
+        if text or (row and not _gives(row.signature, given[0])):  # evidence is that of the first
             row, marked, others = None, [], []
         rule = None
-        if row is None and text is None and "app" in changed and current:
+        if row is None and text is None and self._by_realm(look, given):
+            rule = words.rule_text(self._known, self._rules, look.realm)
+        elif row is None and text is None and "app" in changed and current:
             rule = words.rule_text(self._known, self._rules, flow.host)
         elif row is None and look.payload is None:
             rule = words.l4_rule(self._known, look.after.protocol)
@@ -207,6 +210,14 @@ class Explainer:
         said = look.told
         ids = ((one, (one.app_id, one.protocol_id, one.confidence)) for one in self._by_text)
         return next((one for one, gives in ids if gives == tuple(said)), None)
+
+    def _by_realm(self, look: Look, given: Sequence[Given]) -> bool:
+        """Whether a name rule that knows the packet's STUN realm gave the application."""
+        app, _ = self._rules.match(look.realm)
+        return any(
+            kind == "app" and label == app and look.told.gave(kind, label, sure)
+            for kind, (label, _, sure) in given
+        )
 
     def _row(self, look: Look) -> tuple[Row | None, list[Span], list[tuple[Row, str]]]:
         """The row that decided, the bytes that it is about, and those that fitted as well."""

@@ -70,7 +70,7 @@ class Look:
     """A packet that changed a flow's verdict.
 
     payload: None where it was named without a look at one. row: of the match tables, where a
-    pattern fitted. told: by the packet's texts.
+    pattern fitted. told: by the packet's texts. realm: the STUN realm, if that was one of them.
     """
 
     payload: Payload | None
@@ -78,6 +78,16 @@ class Look:
     before: Verdict
     row: int | None
     told: Told
+    realm: str
+
+
+class _Left(NamedTuple):
+    """What the program left of a packet. row: + 1, 0: none fits, None: patterns were not asked."""
+
+    payload: Payload | None = None
+    row: int | None = None
+    told: Told = Told()
+    realm: str = ""
 
 
 @dataclass(slots=True)
@@ -143,16 +153,17 @@ class Observer:
         verdict = Verdict(*(int(hot[name]) for name in Verdict._fields))
         if sum(spent) < sum(seen.spent):  # another connection between the same ends
             seen = self.flows[index] = Seen(tag)
-        payload, row, told = None, None, Told()
+        left = _Left()
         if spent != seen.spent:
-            payload, row, told = self._scratch.read(index, seen.stage)
+            left = self._scratch.read(index, seen.stage)
+        payload, row, told, realm = left
         if payload is not None:
             seen.firsts.setdefault(payload.responder, payload)
             if row is not None:
                 self._compare(seen, payload, row, verdict, told)
         if verdict != seen.verdict:
             found = row - 1 if row else None
-            look = Look(payload, verdict, seen.verdict, found, told)
+            look = Look(payload, verdict, seen.verdict, found, told, realm)
             seen.looks = [*seen.looks, look][-LOOK_LIMIT:]
         seen.spent, seen.verdict = spent, verdict
         seen.stage = int(self._cold[index]["stage"])
@@ -228,15 +239,15 @@ class _Scratch:
         self._dtype = loaded.abi.element_dtype("scratch")
         self._size = self._dtype.itemsize * possible_cpus()
         self._cpu = cpu
+        self._realm_kind = loaded.abi.enums["text_kind"]["TEXT_STUN_REALM"]
         self._stages = loaded.abi.dtype("match_class")["stage"].shape[0]
         self._reset(self._values())
 
-    def read(self, index: int, stage: int) -> tuple[Payload | None, int | None, Told]:
-        """The payload that was inspected last, if it is of that flow; the row + 1, 0: none fits;
-        what its texts say.
+    def read(self, index: int, stage: int) -> _Left:
+        """What is left of the payload that was inspected last, if it is of that flow.
 
-        The row is None where patterns were not asked. stage: flow_cold.stage before the packet,
-        which only counts for the tables that it was noted with.
+        stage: flow_cold.stage before the packet, which only counts for the tables that it was noted
+        with.
         """
         values = self._values()
         record = values[self._cpu]
@@ -247,7 +258,7 @@ class _Scratch:
             self._reset(values)
         l4 = int(work["l4"])
         if int(work["index"]) != index or l4 not in (_TCP, _UDP):
-            return None, None, Told()
+            return _Left()
         length, generation = int(work["length"]), int(work["generation"])
         payload = Payload(
             head=record["payload"]["b"][: min(length, DEPTH)].tobytes(),
@@ -258,7 +269,16 @@ class _Scratch:
             number=int(work["packet"]),
             stage=stage % self._stages if stage // self._stages == generation else 0,
         )
-        return payload, None if row == _UNTOUCHED else row, told
+        realm = self._realm(record) if told.confidence else ""
+        return _Left(payload, None if row == _UNTOUCHED else row, told, realm)
+
+    def _realm(self, record: Any) -> str:
+        """The realm, where it is what was asked about last: it is the last text of a message."""
+        if int(record["text"]["kind"]) != self._realm_kind:
+            return ""
+        at, length = int(record["stun"]["realm"]), int(record["stun"]["realm_length"])
+        data: bytes = record["payload"]["b"][at : at + length].tobytes()
+        return data.decode("ascii", "replace")
 
     def _values(self) -> Any:
         data = syscall.lookup(self._fd, 0, self._size) or bytes(self._size)

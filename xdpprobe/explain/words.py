@@ -18,7 +18,7 @@ METHODS = {
     "statistics": "sizes and times of the packets",
     "peer": "an end was named as one of its peers",
     "dns": "a DNS message, or the name that a DNS answer gave for the address",
-    "pattern": "the bytes of a payload fit a signature",
+    "pattern": "a payload's bytes or a text in it fit a signature, or a rule knows its STUN realm",
     "ech-outer": "the outer server name of an encrypted ClientHello",
     "http-host": "the Host of an HTTP request",
     "socks": "the name that a SOCKS proxy was asked for",
