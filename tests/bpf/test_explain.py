@@ -145,6 +145,7 @@ def test_json_says_signature_packet_and_bytes(
         "where": f"{made}:13",
         "source": "observation: made up",
         "match": [r"MADE.\x01"],
+        "texts": [],
         "confidence": 95,
     }
     assert step["packet"] == {
@@ -345,6 +346,7 @@ def test_texts_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     (step,) = flows["10.0.0.1", 3478]["decided"]
     assert step["labels"] == ["made-call", "stun"]
     assert step["signature"]["where"] == f"{known}:7"
+    assert step["signature"]["texts"] == [{"kind": "stun_attribute", "text": 0x7ABC}]
     (step,) = flows["10.0.0.1", 9]["decided"]
     assert (step["labels"], step["method"]) == (["made-call", "stun"], "peer")
     (step,) = flows["10.0.0.2", 80]["decided"]
@@ -354,3 +356,6 @@ def test_texts_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     assert (step["labels"], step["method"]) == (["slack", "stun"], "pattern")
     assert (step["confidence"], step["signature"], step["others"]) == (80, None, [])
     assert step["rule"].startswith("slack.com (")
+    _, out, _ = run(capsys, tmp_path / "a.pcap", "--signatures", known)
+    assert "\n    one of its texts: stun_attribute 0x7abc\n" in out
+    assert "\n    one of its texts: user_agent Made/\n" in out

@@ -58,8 +58,9 @@ host, method, confidence (as `xdpprobe flows --help` says), and
     payloads          the first PACKETs of a flow that nothing named
     disagreements     texts
     watched           false where there were too many flows
-A SIGNATURE: {"title", "name", "where": file:line, "source", "match": [regexes], "confidence"}; a
-PACKET: {"from", "number", "length", "hex", "marked": [[first byte, byte behind the last], ...]}."""
+A SIGNATURE: {"title", "name", "where": file:line, "source", "match": [regexes], "texts": [{"kind":
+user_agent, stun_attribute..., "text": as in the file}], "confidence"}; a PACKET: {"from", "number",
+"length", "hex", "marked": [[first byte, byte behind the last], ...]}."""
 _EXPLAIN = """\
 Says of flows in the running probe what their label, method and confidence mean, and which
 signatures may have given them that label. The kernel keeps no bytes of packets and not which

@@ -70,6 +70,8 @@ class Step:
         elif self.rule:
             line += f": rule {self.rule}"
         yield line
+        if self.text:
+            yield f"  one of its texts: {'; '.join(words.texts_asked(self.text))}"
         if self.payload:
             yield f"  {describe(self.payload)}"
             yield f"  {words.hex_text(self.payload, self.marked)}"

@@ -41,6 +41,7 @@ def signature_json(signature: Signature) -> dict[str, Any]:
         "where": short(signature.where()),
         "source": signature.source or None,
         "match": [regex.text for regex in signature.match],
+        "texts": [{"kind": text.kind, "text": text.shown} for text in signature.texts],
         "confidence": signature.confidence,
     }
 
@@ -55,9 +56,7 @@ def conditions(signature: Signature) -> str:
     """What a signature asks for, in short."""
     texts = (regex.text for regex in signature.match)
     parts = [text if len(text) <= 60 else text[:57] + "..." for text in texts]
-    for kind in dict.fromkeys(text.kind for text in signature.texts):
-        shown = [_shown(text.shown) for text in signature.texts if text.kind == kind]
-        parts.append(f"{kind} " + ", ".join(shown[:4]) + ("..." if len(shown) > 4 else ""))
+    parts += texts_asked(signature)
     if signature.port:
         parts.append("port " + ", ".join(_span(low, high) for low, high in signature.port))
     if signature.sender:
@@ -65,6 +64,15 @@ def conditions(signature: Signature) -> str:
     if signature.after:
         parts.append(f"after {signature.after}")
     return "; ".join(parts)
+
+
+def texts_asked(signature: Signature) -> list[str]:
+    """What a signature asks of texts, a kind each; of many texts the first."""
+    found = []
+    for kind in dict.fromkeys(text.kind for text in signature.texts):
+        shown = [_shown(text.shown) for text in signature.texts if text.kind == kind]
+        found.append(f"{kind} " + ", ".join(shown[:4]) + ("..." if len(shown) > 4 else ""))
+    return found
 
 
 def _shown(text: str | int) -> str:
