@@ -300,6 +300,12 @@ def test_random_messages(plane: Plane) -> None:
     assert found or len(examples(150)) < 20
 
 
+def test_how_often_texts_are_known(plane: Plane) -> None:
+    before = plane.counters("INFO_TEXTS")
+    bound(plane, message(attribute(0x7ABC), attribute(0x0014, b"made.example"), attribute(0x7ABD)))
+    assert plane.counted(before) == {"INFO_TEXTS": (2, 0)}
+
+
 def test_what_a_relay_says_holds_for_its_socket(plane: Plane) -> None:
     client, relay = Endpoint("10.200.0.1", 40000), Endpoint("198.51.100.9", 3478)
     peer = Endpoint("203.0.113.7", 50000)
