@@ -53,7 +53,9 @@ def test_a_flood_of_initials(frugal: Loaded, hook: str) -> None:
         took = monotonic() - began
     after = packets(plane, "INFO_QUIC_OPENED", "LOSS_QUIC_BUDGET", "INFO_INSPECTED")
     opened, skipped, inspected = (b - a for a, b in zip(before, after, strict=True))
-    assert opened + skipped == inspected == count
+    assert inspected == count
+    # A flow may come a second time while its name still stands.
+    assert inspected - opened <= opened + skipped <= inspected
     # The test may be moved to another CPU, which has a burst of its own.
     assert opened <= 1.1 * (RATE * took + 2 * BURST)
     assert opened >= BURST

@@ -366,3 +366,17 @@ def test_a_name_rule_counts_more_than_alpn(plane: Plane) -> None:
     flow = plane.flow(talk)
     assert flow is not None
     assert flow.app not in (0, BY_ALPN)
+
+
+def test_an_initial_behind_another_version_is_opened(plane: Plane) -> None:
+    """The shipped signatures know QUIC of any version, which is not the last word."""
+    initial = quic.Client(b"client").datagram(
+        quic.Piece(0, hellos.simple_hello(b"www.netflix.com"))
+    )
+    talk = plane.new_talk()
+    for version in (b"\x0a\x1a\x2a\x3a", b"\xff\x02\x00\x00", b"\x00\x00\x00\x01"):
+        plane.send(talk.udp(initial[:1] + version + initial[5:40]))
+    plane.send(talk.udp(initial))
+    flow = plane.flow(talk, 17)
+    assert flow is not None
+    assert flow.name == "www.netflix.com"
