@@ -30,6 +30,7 @@ from xdpprobe.tables import Tables
 
 COUNTS = (1000, 100_000, 1_000_000)
 KINDS = ("addresses", "prefixes")
+_PUBLISHED = 0.02  # of the addresses below 10.0.0.0, at most
 
 # The goals: peers -> ns more of a new flow.
 GOALS = {
@@ -146,7 +147,9 @@ def _new_flow(row: Row, tables: Tables, program: int, effort: Effort) -> dict[st
         raise ProbeError(f"of {wanted} new flows {born} were born, and {evicted} evicted others")
     hot, method = tables.array("flow_hot"), row.method or "METHOD_NONE"
     methods = hot["app_method"][hot["tag"] != 0]
-    if not len(methods) or (methods != tables.abi.enums["method"][method]).any():
+    # A few of the servers that are no peers are in networks that signatures know.
+    strays = 0 if row.method else _PUBLISHED
+    if not len(methods) or (methods != tables.abi.enums["method"][method]).mean() > strays:
         raise ProbeError(f"'{row.name}': not all were named by {method}")
     return found
 
