@@ -29,13 +29,13 @@ _L4 = ("tcp", "udp")
 _ADDRESSES = ("ip", "ipv6")
 _WITHOUT = {  # key -> why there is nothing that would mean the same
     "nbpf": "packet filters are no signatures",
-    "ja3": "fingerprints of hellos are not computed",
-    "ja3c": "fingerprints of hellos are not computed",
-    "ja4": "fingerprints of hellos are not computed",
-    "url": "of a request only the Host is read",
-    "http": "of a request only the Host is read",
-    "tls": "certificates are not read",
-    "trusted_issuer_dn": "certificates are not read",
+    "ja3": "no signature goes by a fingerprint",
+    "ja3c": "no signature goes by a fingerprint",
+    "ja4": "no signature goes by a fingerprint",
+    "url": "no signature goes by a whole address",
+    "http": "no signature goes by a whole address",
+    "tls": "no signature goes by a certificate's fields",
+    "trusted_issuer_dn": "no signature goes by a certificate's fields",
     "ip_risk_mask": "there are no flow risks",
     "host_risk_mask": "there are no flow risks",
 }

@@ -93,7 +93,7 @@ BAD = [
     ('nbpf:"host 192.168.1.1 and port 80"@HomeRouter', "nbpf: cannot be converted"),
     ('ja4:"t13d1516h2"@X', "ja4: cannot be converted"),
     ('host_risk_mask:".home"=0', "host_risk_mask: cannot be converted"),
-    ('trusted_issuer_dn:"CN=8, O=Code42, C=US"', "certificates are not read"),
+    ('trusted_issuer_dn:"CN=8, O=Code42, C=US"', "no signature goes by a certificate's fields"),
     ("new_thing:1@X", "new_thing: cannot be converted"),
     ("ip:192.0.2.1/32:443@X", "has a port"),
     ("ip:[2001:db8::1]:443@X", "has a port"),
