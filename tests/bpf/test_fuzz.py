@@ -11,7 +11,7 @@ import pytest
 from tests import messages
 from tests.effort import examples
 from tests.fuzz import cases, invariants, names, packets
-from tests.fuzz.arena import SHORTEST, Arena
+from tests.fuzz.arena import SHORTEST, Arena, Seen
 from tests.fuzz.batch import Batch, batch_of
 from tests.fuzz.mutate import Mutator, seedbed
 from tests.fuzz.report import Tally
@@ -133,7 +133,7 @@ def test_what_only_one_of_both_says_is_seen(arena: Arena) -> None:
     assert arena.account(batch)[0] != fewer
     packet = parse_frame(frames[0])
     assert not isinstance(packet, str)
-    assert names.wrong(frames, {packet.key: (CANARY, "DNS")}) == []
-    assert names.wrong(frames, {packet.key: (None, "DNS")}) != []
-    assert names.wrong(frames, {packet.key: (CANARY, "TLS")}) != []
+    assert names.wrong(frames, {packet.key: Seen(CANARY, "DNS")}) == []
+    assert names.wrong(frames, {packet.key: Seen(None, "DNS")}) != []
+    assert names.wrong(frames, {packet.key: Seen(CANARY, "TLS")}) != []
     assert names.wrong(frames, {}) != []

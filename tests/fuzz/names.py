@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Sequence
 
-from tests.fuzz.arena import Arena
+from tests.fuzz.arena import Arena, Seen
 from tests.fuzz.batch import batch_of
 from tests.fuzz.cases import Case
 from tests.fuzz.oracle import FlowOracle
@@ -36,14 +36,16 @@ def expected(frames: Sequence[bytes]) -> FlowOracle:
     return oracle
 
 
-def wrong(frames: Sequence[bytes], seen: dict[object, tuple[str | None, str]]) -> list[str]:
+def wrong(frames: Sequence[bytes], seen: dict[object, Seen]) -> list[str]:
     """What is wrong with a flow's name, given those of all flows."""
     packet = parse_frame(frames[0])
     assert not isinstance(packet, str)
     if packet.key not in seen:
         return ["the flow is not there"]
     oracle = expected(frames)
-    name, protocol = seen[packet.key]
+    name, protocol, by_pattern = seen[packet.key]
+    if name is None and by_pattern and expected(frames[:1]).refused:
+        return []  # its first packet fits a signature, and begins nothing that has a name
     if not oracle.holds(name):
         return [f"named {name!r}, not {oracle.expected}"]
     wanted = oracle.expected.protocol

@@ -50,6 +50,7 @@ class FlowOracle:
 
     def __init__(self, budget: int = BUDGET) -> None:
         self.expected = Expected()
+        self.refused = False  # some packet was no message that has a name, nor the start of one
         self._budget = budget
         self._final = False
         self._sides: dict[tuple[bytes, int], _Direction] = {}
@@ -104,11 +105,13 @@ class FlowOracle:
         try:
             message = dns.parse_message(packet.payload)
         except ValueError:
-            return
-        if message and message.name is not None:
+            message = None
+        if message is None:
+            self.refused = True
+        elif message.name is not None:
             protocol = ports[0] if len(ports) == 1 else None
             self._decide(message.name, protocol)
-        elif message and packet.payload[dns.HEADER]:  # a name with bytes that no host name has
+        elif packet.payload[dns.HEADER]:  # a name with bytes that no host name has
             self._decide(None, None)
 
     def _initials(self, payload: bytes, side: _Direction) -> None:
@@ -153,6 +156,7 @@ class FlowOracle:
     def _refused(self, prefix: bytes, side: _Direction) -> None:
         """No such message, if the stream's start is certain; else it may yet come."""
         side.wasted += 1
+        self.refused = True
         if not side.stream.sure:
             self.expected.lenient = True
             return
