@@ -4,8 +4,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.bpf import instances
+from tests.bpf.instances import lent
 from tests.bpf.plane import FEW_HELLOS, FLOWS, HELLOS, HOOKS, Plane
-from xdpprobe.loader import Loaded, load_object
+from xdpprobe.loader import Loaded
+
+
+@pytest.fixture(scope="session", autouse=True)
+def idle() -> Iterator[None]:
+    """Loaded data planes that wait for a test are unloaded at the end."""
+    yield
+    instances.close()
 
 
 @pytest.fixture(scope="session")
@@ -13,7 +22,7 @@ def loaded() -> Iterator[Loaded]:
     if os.geteuid() != 0:
         pytest.skip("loading a BPF program needs root")
     sizes = {"hello_slots": HELLOS}
-    with load_object(FEW_HELLOS, flows=FLOWS, names=FLOWS, sizes=sizes) as instance:
+    with lent(FEW_HELLOS, flows=FLOWS, names=FLOWS, sizes=sizes) as instance:
         yield instance
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests import hellos, messages
+from tests.bpf.instances import lent
 from tests.bpf.plane import FLOWS, HOOKS, Flow, Plane
 from tests.effort import examples, some
 from tests.messages import TYPE_AAAA, TYPE_CNAME, dns_name, dns_query, dns_record, dns_reply
@@ -21,7 +22,7 @@ from xdpprobe import catalogue as catalogues
 from xdpprobe import syscall
 from xdpprobe.catalogue import Catalogue
 from xdpprobe.libbpf import library
-from xdpprobe.loader import Loaded, load_object, load_tables
+from xdpprobe.loader import Loaded, load_tables
 from xdpprobe.rules import NameRule
 
 VIDEO, MUSIC, MADE = 1001, 1002, 7200
@@ -92,7 +93,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
 
 @pytest.fixture(scope="module")
 def knowing(known: Catalogue) -> Iterator[Loaded]:
-    with load_object(flows=FLOWS, names=FLOWS) as loaded:
+    with lent(flows=FLOWS, names=FLOWS) as loaded:
         load_tables(loaded, known)
         yield loaded
 
@@ -552,7 +553,7 @@ def test_four_queries_of_a_flow_may_wait(told: Plane, queries: int) -> None:
 
 def test_names_are_not_kept_with_the_addresses(known: Catalogue) -> None:
     """Under --privacy hash the application is known all the same, and nothing else is there."""
-    with load_object({"privacy": 1}, flows=1024, programs=["xdp_entry"]) as loaded:
+    with lent({"privacy": 1}, flows=1024, programs=["xdp_entry"]) as loaded:
         plane = Plane(loaded, "xdp")
         load_tables(loaded, known)
         host = client()
@@ -572,7 +573,7 @@ START = 1_700_000_000
 def timed(known: Catalogue) -> Iterator[Plane]:
     """A data plane whose clock is the map `replay`."""
     constants = {"replaying": 1, "idle_new": 1 << 30, "idle_least": 1 << 30}
-    with load_object(constants, flows=1024, programs=["xdp_entry"], hz=TICKS) as loaded:
+    with lent(constants, flows=1024, programs=["xdp_entry"], hz=TICKS) as loaded:
         load_tables(loaded, known)
         yield Plane(loaded, "xdp")
 
@@ -625,7 +626,7 @@ def hosts(count: int) -> Sequence[str]:
 def test_more_addresses_than_are_remembered(hook: str, known: Catalogue) -> None:
     """The last ones are known, the first ones gone, and nothing else suffers."""
     room = 8192
-    with load_object(flows=FLOWS, sizes={"resolved": room}, programs=[HOOKS[hook][0]]) as loaded:
+    with lent(flows=FLOWS, sizes={"resolved": room}, programs=[HOOKS[hook][0]]) as loaded:
         plane = Plane(loaded, hook)
         load_tables(loaded, known)
         records = [dns_record(bytes([203, 0, 113, last])) for last in range(16)]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests import hellos
+from tests.bpf.instances import lent
 from tests.bpf.plane import FEW_HELLOS, FLOWS, HELLOS, HOOKS, Plane
 from tests.packets import Conversation
 from xdpprobe import syscall
-from xdpprobe.loader import load_object
 
 FATES = ("LOSS_HELLO_FULL", "LOSS_HELLO_AGED", "LOSS_HELLO_BUSY")
 # Jiffies. Far longer than a test takes, so that no slot gets old but by Slots.age.
@@ -24,7 +24,7 @@ REAL = 200
 def fresh(request: pytest.FixtureRequest) -> Iterator[Plane]:
     only = [HOOKS[request.param][0]]
     constants, sizes = {"hello_timeout": TIMEOUT, **FEW_HELLOS}, {"hello_slots": HELLOS}
-    with load_object(constants, flows=FLOWS, sizes=sizes, programs=only) as loaded:
+    with lent(constants, flows=FLOWS, sizes=sizes, programs=only) as loaded:
         yield Plane(loaded, request.param)
 
 

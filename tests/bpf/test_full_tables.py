@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests import hellos, messages
+from tests.bpf.instances import lent
 from tests.bpf.plane import HOOKS, Plane
 from tests.packets import SYN, UDP, Conversation, Endpoint, ethernet, ipv4, udp
 from xdpprobe.clock import Clock
-from xdpprobe.loader import load_object
 
 ENTRIES = 1024
 QUERIES = 5 * ENTRIES  # for names: a set of the table meets 20 on average
@@ -21,7 +21,7 @@ LASTING = {"fragment_timeout": 1 << 20}  # jiffies: a slow machine must not make
 def small(request: pytest.FixtureRequest) -> Iterator[Plane]:
     only = [HOOKS[request.param][0]]
     sizes = {"fragments": ENTRIES}
-    with load_object(LASTING, flows=ENTRIES, names=ENTRIES, sizes=sizes, programs=only) as loaded:
+    with lent(LASTING, flows=ENTRIES, names=ENTRIES, sizes=sizes, programs=only) as loaded:
         yield Plane(loaded, request.param)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests import hellos, quic
+from tests.bpf.instances import lent
 from tests.bpf.plane import FLOWS, HOOKS, Plane
 from tests.effort import examples
 from tests.messages import dns_query, dns_record, dns_reply
@@ -24,7 +25,7 @@ from tests.reference import hello_facts as reference
 from xdpprobe import catalogue as catalogues
 from xdpprobe import tls_facts
 from xdpprobe.hellos import resolve_hellos
-from xdpprobe.loader import Loaded, load_object, load_tables
+from xdpprobe.loader import Loaded, load_tables
 from xdpprobe.rules import NameRule
 from xdpprobe.snapshot import Label
 
@@ -46,7 +47,7 @@ CHROME = "t13d1516h2_8daaf6152771_e5627efa2ab1"
 def knowing() -> Iterator[Loaded]:
     shipped = catalogues.load()
     known = replace(shipped, rules=RULES, ech_names=frozenset([PUBLIC.decode()]))
-    with load_object(flows=FLOWS, names=FLOWS) as loaded:
+    with lent(flows=FLOWS, names=FLOWS) as loaded:
         load_tables(loaded, known)
         yield loaded
 

@@ -7,11 +7,12 @@ from typing import NamedTuple
 import pytest
 
 from tests import hellos
+from tests.bpf.instances import lent
 from tests.bpf.plane import FLOWS, HOOKS, Plane
 from tests.certificates import certificate, flight, records, server_hello
 from tests.packets import ACK, PSH
 from xdpprobe import catalogue as catalogues
-from xdpprobe.loader import Loaded, load_object
+from xdpprobe.loader import Loaded
 
 CLIENT, SERVER = True, False
 LDAP_OID = b"1.3.6.1.4.1.1466.20037"  # RFC 4511, 4.14.1
@@ -94,7 +95,7 @@ HELLO = hellos.records(hellos.simple_hello(b"www.example.com"))
 @pytest.fixture(scope="module")
 def knowing() -> Iterator[Loaded]:
     """With the signatures that are shipped."""
-    with load_object(flows=FLOWS, names=FLOWS) as loaded:
+    with lent(flows=FLOWS, names=FLOWS) as loaded:
         loaded.tables().load(catalogues.load())
         yield loaded
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from tests import hellos
+from tests.bpf.instances import lent
 from tests.bpf.plane import HOOKS, Plane
 from tests.packets import ACK, FIN, RST, SYN, Conversation, Endpoint
 from xdpprobe.clock import Clock
-from xdpprobe.loader import Loaded, load_object
+from xdpprobe.loader import Loaded
 from xdpprobe.snapshot import AGE_SLACK
 
 FORGED = 1 << 20  # a sequence number that nobody waits for
@@ -180,7 +181,7 @@ ENTRIES, LASTING = 1024, 300
 
 @pytest.fixture(params=list(HOOKS))
 def small(request: pytest.FixtureRequest) -> Iterator[Plane]:
-    with load_object(flows=ENTRIES, programs=[HOOKS[request.param][0]]) as loaded:
+    with lent(flows=ENTRIES, programs=[HOOKS[request.param][0]]) as loaded:
         yield Plane(loaded, request.param)
 
 

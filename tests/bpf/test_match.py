@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.bpf.instances import lent
 from tests.bpf.plane import FLOWS, HOOKS, Flow, Plane
 from tests.effort import examples
 from tests.match_tables import Packet, answer
 from tests.packets import Conversation, Endpoint
 from xdpprobe import catalogue as catalogues
 from xdpprobe.catalogue import Catalogue
-from xdpprobe.loader import Loaded, load_object
+from xdpprobe.loader import Loaded
 from xdpprobe.patterns.compiler import Compiled, compile_signatures
 
 SIGNATURES = """
@@ -78,7 +79,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
 
 @pytest.fixture(scope="module")
 def matching(known: Catalogue) -> Iterator[Loaded]:
-    with load_object(flows=FLOWS, names=FLOWS) as loaded:
+    with lent(flows=FLOWS, names=FLOWS) as loaded:
         loaded.tables().load(known)
         yield loaded
 

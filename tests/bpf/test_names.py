@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import pytest
 
 from tests import hellos, messages
+from tests.bpf.instances import lent
 from tests.bpf.plane import Flow, Plane
 from tests.effort import examples
 from tests.packets import ACK, FIN, PSH, RST, SYN, UDP, Conversation, Endpoint, ethernet, ipv4, udp
 from tests.reference.client_hello import parse_client_hello
 from tests.reference.dns import parse_message
 from tests.reference.http import parse_request
-from xdpprobe.loader import load_object
 
 NAME = b"www.Example.com"
 FOUND = "www.example.com"
@@ -148,7 +148,7 @@ def test_a_bracket_that_is_not_closed(plane: Plane, host: bytes) -> None:
     ],
 )
 def test_names_cut_to_their_domain(sent: bytes, kept: str) -> None:
-    with load_object({"privacy": 2}, flows=1024, programs=["xdp_entry"]) as loaded:
+    with lent({"privacy": 2}, flows=1024, programs=["xdp_entry"]) as loaded:
         plane = Plane(loaded, "xdp")
         talk = plane.new_talk(80)
         plane.send(*talk.handshake(), *talk.segments(REQUEST(sent)))

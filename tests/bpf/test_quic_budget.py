@@ -8,6 +8,7 @@ from time import monotonic
 import pytest
 
 from tests import hellos, quic
+from tests.bpf.instances import lent
 from tests.bpf.plane import FLOWS, HOOKS, Plane
 from tests.effort import examples
 from tests.packets import UDP
@@ -15,7 +16,7 @@ from tests.quic import Piece
 from xdpprobe.bench.feeder import Feeder
 from xdpprobe.bench.frames import Route
 from xdpprobe.bench.rows import Row
-from xdpprobe.loader import Loaded, load_object
+from xdpprobe.loader import Loaded
 
 RATE, BURST = 1000, 50  # Initials a CPU and second
 FLOOD = 1_000_000
@@ -25,7 +26,7 @@ NAME = "www.example.org"
 @pytest.fixture(scope="module")
 def frugal() -> Iterator[Loaded]:
     constants = {"quic_rate": RATE, "quic_burst": BURST}
-    with load_object(constants, flows=FLOWS, names=FLOWS) as loaded:
+    with lent(constants, flows=FLOWS, names=FLOWS) as loaded:
         yield loaded
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests import hellos
+from tests.bpf.instances import lent
 from tests.bpf.plane import Plane
 from tests.packets import (
     ACK,
@@ -20,7 +21,6 @@ from tests.packets import (
     vxlan,
 )
 from xdpprobe.clock import Clock
-from xdpprobe.loader import load_object
 
 OLD, NEW = b"old.example", b"new.example"
 
@@ -112,7 +112,7 @@ def fragments(port: int, network: int | None = None) -> tuple[bytes, bytes]:
 
 
 def test_fragments_of_two_networks_with_the_same_addresses() -> None:
-    with load_object({"tunnels": 1}, flows=1024) as loaded:
+    with lent({"tunnels": 1}, flows=1024) as loaded:
         for hook in ("xdp", "tc"):
             plane = Plane(loaded, hook)
             plane.clear()
@@ -123,7 +123,7 @@ def test_fragments_of_two_networks_with_the_same_addresses() -> None:
 
 
 def test_a_fragment_is_not_of_a_datagram_of_long_ago() -> None:
-    with load_object({"fragment_timeout": 0}, flows=1024, programs=["xdp_entry"]) as loaded:
+    with lent({"fragment_timeout": 0}, flows=1024, programs=["xdp_entry"]) as loaded:
         plane = Plane(loaded, "xdp")
         first, second = fragments(1111)
         plane.send(first)

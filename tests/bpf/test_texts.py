@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests import hellos, messages, quic
+from tests.bpf.instances import lent
 from tests.bpf.plane import FLOWS, HOOKS, Flow, Plane
 from tests.effort import examples
 from tests.packets import Conversation, Endpoint
 from tests.reference import stun
 from xdpprobe import catalogue as catalogues
-from xdpprobe.loader import Loaded, load_object
+from xdpprobe.loader import Loaded
 
 AGENT, TYPE, REQUEST, ATTRIBUTE, REALM, SOFTWARE, WEAK, BY_ALPN = range(7200, 7208)
 APPS = (
@@ -81,7 +82,7 @@ confidence = 87
 def knowing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
     file: Path = tmp_path_factory.mktemp("signatures") / "made.toml"
     file.write_text(SIGNATURES)
-    with load_object(flows=FLOWS, names=FLOWS) as loaded:
+    with lent(flows=FLOWS, names=FLOWS) as loaded:
         loaded.tables().load(catalogues.load([file]))
         yield loaded
 

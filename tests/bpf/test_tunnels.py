@@ -10,12 +10,13 @@ import pytest
 
 from tests import hellos, messages
 from tests import packets as p
+from tests.bpf.instances import lent
 from tests.bpf.plane import FLOWS, HOOKS, Plane
 from tests.effort import examples, some
 from tests.packets import CLIENT, CLIENT6, SERVER, SERVER6, Conversation, Endpoint
 from tests.reference.packet import FlowPacket
 from tests.reference.tunnel import parse_inside
-from xdpprobe.loader import Loaded, load_object
+from xdpprobe.loader import Loaded
 
 NAME = b"www.example.com"
 NEAR, FAR = Endpoint("192.0.2.1", 50000), Endpoint("192.0.2.2", 0)
@@ -92,7 +93,7 @@ FRAMES = {**{k: v[0] for k, v in TUNNELS.items()}, **CLOSED, **INSIDE_WITHOUT_FL
 def inner() -> Iterator[Loaded]:
     if os.geteuid() != 0:
         pytest.skip("loading a BPF program needs root")
-    with load_object({"tunnels": 1}, flows=FLOWS, names=FLOWS) as instance:
+    with lent({"tunnels": 1}, flows=FLOWS, names=FLOWS) as instance:
         yield instance
 
 

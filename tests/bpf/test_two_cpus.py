@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from tests.bpf.instances import lent
 from tests.packets import Conversation, Endpoint
 from xdpprobe import syscall
-from xdpprobe.loader import Loaded, load_object
+from xdpprobe.loader import Loaded
 
 NEW_FLOWS = 20_000
 REPEATS = 300_007  # a prime, so that no rounding hides
@@ -23,7 +24,7 @@ LONG = float(os.environ.get("XDPPROBE_LONG", "3"))
 def loaded() -> Iterator[Loaded]:
     if os.geteuid() != 0:
         pytest.skip("loading a BPF program needs root")
-    with load_object(flows=131072, programs=["xdp_entry"]) as instance:
+    with lent(flows=131072, programs=["xdp_entry"]) as instance:
         yield instance
 
 
@@ -128,7 +129,7 @@ def expected_away(tags: np.ndarray) -> np.ndarray:
 
 def test_what_is_pushed_out_stays_in_the_sum() -> None:
     """Four times as many flows as entries: live and retired together are all packets."""
-    with load_object(flows=1024, programs=["xdp_entry"]) as instance:
+    with lent(flows=1024, programs=["xdp_entry"]) as instance:
         program = instance.prog_fd("xdp_entry")
         frames = [datagram(number) for number in range(4096)]
 

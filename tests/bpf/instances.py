@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loaded data planes for tests: loaded once for all that ask alike, and wiped in between.
+
+Loading is the verifier's work, which takes half a second, and a guest without KVM ten.
+"""
+
+import ctypes
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from xdpprobe import abi, syscall
+from xdpprobe.libbpf import library, possible_cpus
+from xdpprobe.loader import Constants, Loaded, load_object
+
+MOST = 6  # that wait to be asked for again: each holds some 50 MB of tables
+OF_PROGRAMS = {"scratch", "joined"}  # memory of a packet's way, which no packet finds again
+_BATCH = 256  # elements of 20 kB are written in pieces
+
+_idle: OrderedDict[str, Loaded] = OrderedDict()
+
+
+@contextmanager
+def lent(constants: Constants | None = None, **options: Any) -> Iterator[Loaded]:
+    """What load_object(constants, **options) gives, without anything in its tables."""
+    key = repr((sorted((constants or {}).items()), sorted(options.items())))
+    loaded = _idle.pop(key, None)
+    if loaded is None:
+        loaded = load_object(constants, **options)
+    else:
+        wipe(loaded)
+    try:
+        yield loaded
+    except BaseException:
+        loaded.close()
+        raise
+    _idle[key] = loaded
+    while len(_idle) > MOST:
+        _idle.popitem(last=False)[1].close()
+
+
+def close() -> None:
+    """Unloads all that wait."""
+    while _idle:
+        _idle.popitem()[1].close()
+
+
+def wipe(loaded: Loaded) -> None:
+    """Makes all tables as they are after loading: empty, and arrays zero."""
+    for name, table in loaded.abi.maps.items():
+        if name in OF_PROGRAMS or table.type == abi.PROG_ARRAY:
+            continue
+        if table.mappable:
+            loaded.array(name, writable=True).view(np.uint8)[:] = 0
+        elif table.type in (abi.ARRAY, abi.PERCPU_ARRAY):
+            _zero(loaded.map_fd(name), table.type == abi.PERCPU_ARRAY)
+        else:
+            _empty(loaded.map_fd(name), table.key_size)
+
+
+def _zero(fd: int, per_cpu: bool) -> None:
+    info = syscall.map_info(fd)
+    size = -(-info.value_size // 8) * 8 * possible_cpus() if per_cpu else info.value_size
+    zeros = np.zeros((min(info.max_entries, _BATCH), size), np.uint8)
+    for first in range(0, info.max_entries, _BATCH):
+        keys = np.arange(first, min(first + _BATCH, info.max_entries), dtype="<u4")
+        syscall.update_arrays(fd, keys, zeros[: len(keys)], "cannot zero a table")
+
+
+def _empty(fd: int, size: int) -> None:
+    key = next_key(fd, size)
+    while key is not None:
+        # An array of maps keeps its indices.
+        key = next_key(fd, size, None if syscall.delete(fd, key) else key)
+
+
+def next_key(fd: int, size: int, key: bytes | None = None) -> bytes | None:
+    """The key behind this one, or the first; None: there is none."""
+    found = ctypes.create_string_buffer(size)
+    before = None if key is None else ctypes.create_string_buffer(key, size)
+    more = library().bpf_map_get_next_key(fd, before, found) == 0
+    return found.raw if more else None
