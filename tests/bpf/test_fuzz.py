@@ -2,7 +2,8 @@
 """A short run of `make fuzz`, always the same, and every finding of earlier ones again."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from tests import messages
 from tests.effort import examples
 from tests.fuzz import cases, invariants, names, packets
-from tests.fuzz.arena import SHORTEST, Arena, Seen
+from tests.fuzz.arena import SHORTEST, Arena, Seen, Settings
 from tests.fuzz.batch import Batch, batch_of
 from tests.fuzz.mutate import Mutator, seedbed
 from tests.fuzz.report import Tally
@@ -20,6 +21,7 @@ from tests.fuzz.talks import Talks
 from tests.packets import Conversation, Endpoint
 from tests.reference.packet import parse_frame
 
+Arenas = Callable[[str, Settings], Arena]
 HOOKS = ("xdp", "tc")
 REPLAY = {part.PART: part.replay for part in (invariants, packets, names)}
 FOUND = {path.stem: cases.read(path) for path in sorted(cases.FOLDER.glob("*.json"))}
@@ -35,6 +37,21 @@ REACHED = {
 @pytest.fixture
 def tally(tmp_path: Path) -> Tally:
     return Tally("short", "packets", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def arenas() -> Iterator[Arenas]:
+    """Arenas by hook and settings, each made once."""
+    made: dict[str, Arena] = {}
+    with ExitStack() as stack:
+
+        def arena_of(hook: str, settings: Settings) -> Arena:
+            key = repr((hook, sorted(settings.items())))
+            if key not in made:
+                made[key] = stack.enter_context(Arena(hook, settings))
+            return made[key]
+
+        yield arena_of
 
 
 def findings(tally: Tally) -> list[str]:
@@ -84,8 +101,9 @@ def test_names_are_the_references(hook: str, tally: Tally) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_an_earlier_finding(name: str) -> None:
-    assert REPLAY[CASES[name].part](CASES[name]) == []
+def test_an_earlier_finding(name: str, arenas: Arenas) -> None:
+    case = CASES[name]
+    assert REPLAY[case.part](arenas(case.hook, case.settings), case) == []
 
 
 def question(client: str) -> bytes:

@@ -104,7 +104,7 @@ def test_the_verifiers_words_are_told(tmp_path: Path, loaded: Loaded) -> None:
     path = tmp_path / "broken.bpf.o"
     path.write_bytes(data)
     with pytest.raises(KernelError) as caught:
-        load_object(path=path, hz=250, flows=1024)
+        load_object(path=path, hz=250, flows=1024, programs=("xdp_entry",))
     assert "refused program clock_read" in caught.value.what
     assert "the kernel says: " in caught.value.hint
 
@@ -125,7 +125,7 @@ def test_object_that_libbpf_cannot_read(tmp_path: Path, loaded: Loaded) -> None:
 def test_nothing_is_left_after_close() -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(2):
-        load_object(flows=1024, names=1024, hz=250).close()
+        load_object(flows=1024, names=1024, programs=("xdp_entry",), hz=250).close()
     assert len(os.listdir("/proc/self/fd")) == before
 
 

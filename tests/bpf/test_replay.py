@@ -123,7 +123,10 @@ def test_more_flows_than_entries_make_the_table_grow(crowd: Path) -> None:
     assert len(done.stdout.splitlines()) == CROWD
 
 
-@pytest.mark.parametrize("way", ["pipe", "standard input", "standard input from a file"])
+WAYS = ("standard input from a file", "standard input", "pipe")
+
+
+@pytest.mark.parametrize("way", effort.some(WAYS))
 def test_the_table_grows_for_what_can_be_read_once_only(crowd: Path, way: str) -> None:
     options = ("--json", *SMALLER)
     if way == "standard input from a file":

@@ -130,7 +130,6 @@ def strike(arena: Arena, batch: Batch, tally: Tally) -> None:
         tally.found(finding(arena, batch, problems))
 
 
-def replay(case: Case) -> list[str]:
+def replay(arena: Arena, case: Case) -> list[str]:
     """What is wrong when a case is sent again."""
-    with Arena(case.hook, case.settings) as arena:
-        return arena.check(case.batch())
+    return arena.check(case.batch())

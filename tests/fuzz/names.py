@@ -97,11 +97,10 @@ def fuzz(tally: Tally, seed: int, seconds: float) -> None:
                 volley(arena, [talks.draw() for _ in range(FLOWS)], tally)
 
 
-def replay(case: Case) -> list[str]:
+def replay(arena: Arena, case: Case) -> list[str]:
     """What is wrong when a case is sent again."""
     frames = [bytes.fromhex(data) for data, _, _ in case.packets]
-    with Arena(case.hook, case.settings) as arena:
-        problems, name = judge(arena, frames)
+    problems, name = judge(arena, frames)
     if name != case.expected:
         problems.append(f"the reference says {name!r}, the case {case.expected!r}")
     return problems

@@ -116,7 +116,6 @@ def _round(arena: Arena, tally: Tally, groups: list[Group], seed: int, end: floa
         tally.done += len(batch)
 
 
-def replay(case: Case) -> list[str]:
+def replay(arena: Arena, case: Case) -> list[str]:
     """What is wrong when a case is sent again."""
-    with Arena(case.hook, case.settings) as arena:
-        return differences(arena, case.batch())
+    return differences(arena, case.batch())
