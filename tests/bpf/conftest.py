@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.bpf import instances
-from tests.bpf.instances import lent
-from tests.bpf.plane import FEW_HELLOS, FLOWS, HELLOS, HOOKS, Plane
+from tests.bpf.instances import ordinary
+from tests.bpf.plane import HOOKS, Plane
 from xdpprobe.loader import Loaded
 
 
@@ -21,8 +21,7 @@ def idle() -> Iterator[None]:
 def loaded() -> Iterator[Loaded]:
     if os.geteuid() != 0:
         pytest.skip("loading a BPF program needs root")
-    sizes = {"hello_slots": HELLOS}
-    with lent(FEW_HELLOS, flows=FLOWS, names=FLOWS, sizes=sizes) as instance:
+    with ordinary() as instance:
         yield instance
 
 

@@ -7,11 +7,12 @@ Loading is the verifier's work, which takes half a second, and a guest without K
 import ctypes
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 
+from tests.bpf.plane import FEW_HELLOS, FLOWS, HELLOS
 from xdpprobe import abi, syscall
 from xdpprobe.libbpf import library, possible_cpus
 from xdpprobe.loader import Constants, Loaded, load_object
@@ -40,6 +41,11 @@ def lent(constants: Constants | None = None, **options: Any) -> Iterator[Loaded]
     _idle[key] = loaded
     while len(_idle) > MOST:
         _idle.popitem(last=False)[1].close()
+
+
+def ordinary() -> AbstractContextManager[Loaded]:
+    """What most tests need: all hooks, and an assembler with few slots."""
+    return lent(FEW_HELLOS, flows=FLOWS, names=FLOWS, sizes={"hello_slots": HELLOS})
 
 
 def close() -> None:

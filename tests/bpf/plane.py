@@ -78,10 +78,12 @@ class Plane:
 
     def forget_hellos(self) -> None:
         """Give all unfinished hellos up, which would else be held for a time-out."""
-        slots = self.loaded.abi.maps["hello_slots"]
-        empty = bytes(slots.value_size)
-        entries = [(n.to_bytes(4, "little"), empty) for n in range(self.room("hello_slots"))]
-        syscall.update_many(self.loaded.map_fd("hello_slots"), entries, "cannot clear the slots")
+        slots = self.room("hello_slots")
+        empty = np.zeros((slots, self.loaded.abi.maps["hello_slots"].value_size), np.uint8)
+        numbers = np.arange(slots, dtype="<u4")
+        syscall.update_arrays(
+            self.loaded.map_fd("hello_slots"), numbers, empty, "cannot clear the slots"
+        )
 
     def new_talk(self, port: int = 443, **fields: Any) -> Conversation:
         """A conversation that no test has had before."""
@@ -109,7 +111,8 @@ class Plane:
         assert len(found) <= 1
         return found[0] if found else None
 
-    def _entry(self, talk: Conversation) -> int:
+    def entry(self, talk: Conversation) -> int:
+        """The number of a conversation's entry in the flow table."""
         client = np.frombuffer(talk.client.mapped, np.uint8)
         live = np.flatnonzero(self._hot["tag"])
         (index,) = live[(self._cold["address"][live] == client).all(axis=2).any(axis=1)]
@@ -117,20 +120,20 @@ class Plane:
 
     def tls(self, talk: Conversation) -> tuple[int, set[str]]:
         """The version of a conversation's TLS, and what is flagged of it."""
-        cold = self._cold[self._entry(talk)]
+        cold = self._cold[self.entry(talk)]
         bits = self.loaded.abi.enums["tls_flag"]
         flags = int(cold["tls_flags"])
         return int(cold["tls_version"]), {name for name, bit in bits.items() if flags & bit}
 
     def evidence(self, talk: Conversation) -> str:
         """What names a conversation's protocol: method, as a word."""
-        number = int(self._hot[self._entry(talk)]["protocol_method"])
+        number = int(self._hot[self.entry(talk)]["protocol_method"])
         (word,) = [n for n, value in self.loaded.abi.enums["method"].items() if value == number]
         return word.removeprefix("METHOD_").lower().replace("_", "-")
 
     def final(self, talk: Conversation) -> bool:
         """Nothing more of a conversation will be inspected."""
-        flags = int(self._hot[self._entry(talk)]["flags"])
+        flags = int(self._hot[self.entry(talk)]["flags"])
         return bool(flags & self.loaded.abi.enums["flow_flag"]["FLOW_FINAL"])
 
     def flows(self, among: Array | None = None) -> list[Flow]:

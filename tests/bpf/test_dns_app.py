@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests import hellos, messages
-from tests.bpf.instances import lent
+from tests.bpf.instances import lent, ordinary
 from tests.bpf.plane import FLOWS, HOOKS, Flow, Plane
 from tests.effort import examples, some
 from tests.messages import TYPE_AAAA, TYPE_CNAME, dns_name, dns_query, dns_record, dns_reply
@@ -93,7 +93,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
 
 @pytest.fixture(scope="module")
 def knowing(known: Catalogue) -> Iterator[Loaded]:
-    with lent(flows=FLOWS, names=FLOWS) as loaded:
+    with ordinary() as loaded:
         load_tables(loaded, known)
         yield loaded
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from tests import hellos, quic
-from tests.bpf.instances import lent
-from tests.bpf.plane import FLOWS, HOOKS, Plane
+from tests.bpf.instances import ordinary
+from tests.bpf.plane import HOOKS, Plane
 from tests.effort import examples
 from tests.messages import dns_query, dns_record, dns_reply
 from tests.packets import ACK, PSH, RST, SYN, TCP, UDP, Conversation, Endpoint
@@ -47,7 +47,7 @@ CHROME = "t13d1516h2_8daaf6152771_e5627efa2ab1"
 def knowing() -> Iterator[Loaded]:
     shipped = catalogues.load()
     known = replace(shipped, rules=RULES, ech_names=frozenset([PUBLIC.decode()]))
-    with lent(flows=FLOWS, names=FLOWS) as loaded:
+    with ordinary() as loaded:
         load_tables(loaded, known)
         yield loaded
 
@@ -63,11 +63,7 @@ def plane(request: pytest.FixtureRequest, knowing: Loaded) -> Plane:
 
 def entry(plane: Plane, talk: Conversation) -> np.ndarray:
     """The flow's record in flow_cold."""
-    cold = plane.loaded.array("flow_cold")
-    client = np.frombuffer(talk.client.mapped, np.uint8)
-    found = np.flatnonzero((cold["address"] == client).all(axis=2).any(axis=1))
-    assert len(found) == 1
-    record: np.ndarray = cold[found[0]]
+    record: np.ndarray = plane.loaded.array("flow_cold")[plane.entry(talk)]
     return record
 
 
@@ -78,8 +74,8 @@ def ja4(plane: Plane, talk: Conversation, transport: str = "t") -> str | None:
 
 
 def flags(plane: Plane, talk: Conversation) -> set[str]:
-    bits = plane.loaded.abi.enums["tls_flag"]
-    return {name for name, bit in bits.items() if int(entry(plane, talk)["tls_flags"]) & bit}
+    bits, said = plane.loaded.abi.enums["tls_flag"], int(entry(plane, talk)["tls_flags"])
+    return {name for name, bit in bits.items() if said & bit}
 
 
 def used(plane: Plane) -> int:

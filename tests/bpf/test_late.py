@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pytest
 
 from tests import hellos
-from tests.bpf.instances import lent
-from tests.bpf.plane import FLOWS, HOOKS, Plane
+from tests.bpf.instances import ordinary
+from tests.bpf.plane import HOOKS, Plane
 from tests.certificates import certificate, flight, records, server_hello
 from tests.packets import ACK, PSH
 from xdpprobe import catalogue as catalogues
@@ -95,7 +95,7 @@ HELLO = hellos.records(hellos.simple_hello(b"www.example.com"))
 @pytest.fixture(scope="module")
 def knowing() -> Iterator[Loaded]:
     """With the signatures that are shipped."""
-    with lent(flows=FLOWS, names=FLOWS) as loaded:
+    with ordinary() as loaded:
         loaded.tables().load(catalogues.load())
         yield loaded
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.bpf.instances import lent
-from tests.bpf.plane import FLOWS, HOOKS, Flow, Plane
+from tests.bpf.instances import ordinary
+from tests.bpf.plane import HOOKS, Flow, Plane
 from tests.effort import examples
 from tests.match_tables import Packet, answer
 from tests.packets import Conversation, Endpoint
@@ -79,7 +79,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
 
 @pytest.fixture(scope="module")
 def matching(known: Catalogue) -> Iterator[Loaded]:
-    with lent(flows=FLOWS, names=FLOWS) as loaded:
+    with ordinary() as loaded:
         loaded.tables().load(known)
         yield loaded
 

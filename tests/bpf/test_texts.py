@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests import hellos, messages, quic
-from tests.bpf.instances import lent
-from tests.bpf.plane import FLOWS, HOOKS, Flow, Plane
+from tests.bpf.instances import ordinary
+from tests.bpf.plane import HOOKS, Flow, Plane
 from tests.effort import examples
 from tests.packets import Conversation, Endpoint
 from tests.reference import stun
@@ -82,7 +82,7 @@ confidence = 87
 def knowing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
     file: Path = tmp_path_factory.mktemp("signatures") / "made.toml"
     file.write_text(SIGNATURES)
-    with lent(flows=FLOWS, names=FLOWS) as loaded:
+    with ordinary() as loaded:
         loaded.tables().load(catalogues.load([file]))
         yield loaded
 
@@ -95,6 +95,7 @@ def made(request: pytest.FixtureRequest, knowing: Loaded) -> Plane:
 @pytest.fixture
 def plane(made: Plane) -> Plane:
     made.clear()
+    made.forget_hellos()
     return made
 
 
