@@ -353,23 +353,50 @@ enum peers {
 	PEER_AGE_SHIFT = 8,	   /* 34 years of jiffies in 32 bits */
 };
 
-struct peer_key {
-	__u8 address[16]; /* IPv4 v4-mapped, as in flow_cold */
-	__u8 port[2];	  /* network byte order; 0: all, and l4 is 0 too */
-	__u8 l4;
-	__u8 reserved;
-};
-
-struct peer_prefix {
-	__u32 prefix_bits; /* of the v4-mapped address */
-	__u8 address[16];
-};
-
-/* Small, so that a node of a trie is one cache line. */
+/* What is said of a peer. */
 struct peer_value {
 	__u32 expires;	/* 64-bit jiffies >> PEER_AGE_SHIFT; 0: never */
 	__u16 protocol; /* label ids, 0: none */
 	__u16 app;
+};
+
+/*
+ * Of a table with all that a set holds, addresses and prefixes alike: half a cache
+ * line. What a slot is for is in its third word, but for `away`: who writes a slot
+ * that packets may look at writes that word last, and forgets nothing.
+ *
+ *    0               8               16   18 19 20 21 22   24
+ *   | address                       |port|l4|pl|ki| 0|away| value      |
+ *
+ * A block says which lengths the prefixes in it have, so that no others are asked
+ * for: bit b of its 128 stands for 128 - b bits, of the v4-mapped address. They are
+ * where a peer's value is (0..63) and its address's second word (64..127); the
+ * first one has the block.
+ */
+struct peer_slot {
+	__u8 address[16]; /* IPv4 v4-mapped, as in flow_cold */
+	__u8 port[2];	  /* network byte order; 0: all, and l4 is 0 too */
+	__u8 l4;
+	__u8 prefix; /* of a prefix, its length of the v4-mapped address + 1 */
+	__u8 kind;   /* enum peer_slot_kind */
+	__u8 reserved;
+	__u16 away; /* first slot of a bucket: who belongs here is elsewhere */
+	struct peer_value value;
+};
+
+enum peer_slot_kind {
+	PEER_SLOT_FREE = 0,
+	PEER_SLOT_ADDRESS,
+	PEER_SLOT_PREFIX,
+	PEER_SLOT_BLOCK_4, /* 16 bits of an IPv4 address */
+	PEER_SLOT_BLOCK_6, /* 32 of an IPv6 one */
+};
+
+/* One cache line. A slot is in one of two buckets that its hash names, and in the
+ * first while that had room. */
+#define PEER_WAYS 2
+struct peer_bucket {
+	struct peer_slot slot[PEER_WAYS];
 };
 
 /* What kinds of peers a set holds. */
@@ -377,8 +404,6 @@ enum peer_kind {
 	PEER_ADDRESS = 1 << 0,
 	PEER_PORT = 1 << 1,
 	PEER_PREFIX = 1 << 2,
-	PEER_WIDE_4 = 1 << 3, /* IPv4 prefixes shorter than a block: peers.h */
-	PEER_WIDE_6 = 1 << 4,
 };
 
 #define PEER_FILTER_WORDS 65536 /* a power of two */
@@ -390,10 +415,12 @@ struct peer_filter {
 	__u32 kinds;	  /* enum peer_kind, 0: the set is empty */
 	__u32 shift;	  /* the hash's upper 64 - shift bits count */
 	__u64 factors[2]; /* of the hash: odd, random */
+	__u64 wide[2];	  /* as a block, of prefixes that are in none */
+	__u32 mask;	  /* buckets of the table - 1 */
 	__u32 addresses;  /* for reports: how many there are, at most */
 	__u32 prefixes;
 	__u32 earliest; /* expiry of the first that expires, 0: none does */
-	__u32 reserved;
+	__u64 reserved;
 	__u64 bits[PEER_FILTER_WORDS];
 };
 
@@ -566,10 +593,10 @@ _Static_assert(sizeof(struct hello_entry) == 568, "abi");
 _Static_assert(sizeof(struct retired_value) == 40, "abi");
 _Static_assert(sizeof(struct name_key) == 68, "abi");
 _Static_assert(sizeof(struct name_rule) == 8, "abi");
-_Static_assert(sizeof(struct peer_key) == 20, "abi");
-_Static_assert(sizeof(struct peer_prefix) == 20, "abi");
 _Static_assert(sizeof(struct peer_value) == 8, "abi");
-_Static_assert(sizeof(struct peer_filter) == 524328, "abi");
+_Static_assert(sizeof(struct peer_slot) == 32, "abi");
+_Static_assert(sizeof(struct peer_bucket) == 64, "one cache line");
+_Static_assert(sizeof(struct peer_filter) == 524352, "abi");
 _Static_assert(sizeof(struct match_row) == 24, "abi");
 _Static_assert(sizeof(struct match_class) == 1215496, "abi");
 _Static_assert(sizeof(struct flow_record) == 440, "abi");

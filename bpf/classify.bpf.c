@@ -327,9 +327,9 @@ const struct {
 	struct match_automaton match_automaton[0];
 	enum peers peers;
 	enum peer_kind peer_kind;
-	struct peer_key peer_key;
-	struct peer_prefix peer_prefix;
+	enum peer_slot_kind peer_slot_kind;
 	struct peer_value peer_value;
+	struct peer_bucket peer_bucket[0];
 } abi_anchor SEC(".rodata.abi") = {};
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -178,42 +178,26 @@ struct {
 	__array(values, struct name_trie);
 } name_rules SEC(".maps");
 
-/* Peers by address, with and without port; key: generation. Made, filled and sized
- * by `xdpprobe peers`, which refuses more than PEERS_MAX; without any there is none.
- * 96 bytes a peer, and 16 a place, of which there are two a peer. The data plane only reads. */
-struct peer_hash {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1024); /* of this pattern for others alone */
-	__uint(key_size, sizeof(struct peer_key));
-	__uint(value_size, sizeof(struct peer_value));
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 2);
-	__type(key, __u32);
-	__array(values, struct peer_hash);
-} peers SEC(".maps");
-
-/* Peers by prefix; key: source * 2 + generation, as of peer_filters. Pushed ones as
- * above, published ones as the name rules. Up to 128 bytes a prefix. */
-struct peer_trie {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, PEERS_MAX);
-	__uint(key_size, sizeof(struct peer_prefix));
-	__uint(value_size, sizeof(struct peer_value));
+/* Peers; key: source * 2 + generation, as of peer_filters. Made, filled and sized by
+ * `xdpprobe peers`, which refuses more than PEERS_MAX, or by the loader, as the name
+ * rules; without any there is none. Two to four slots of 32 bytes a peer, and as
+ * many a block of prefixes. The data plane only reads. docs/design/peers.md. */
+struct peer_table {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE | BPF_F_INNER_MAP);
+	__uint(max_entries, 1); /* of this pattern for others alone */
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct peer_bucket));
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 4);
 	__type(key, __u32);
-	__array(values, struct peer_trie);
-} peer_prefixes SEC(".maps");
+	__array(values, struct peer_table);
+} peers SEC(".maps");
 
-/* Written with the two above. The more a set holds, the more bits are set, and the
+/* Written with the one above. The more a set holds, the more bits are set, and the
  * oftener a look-up is for nothing: for a fifth of all ends at a million. 2 MB. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -675,15 +659,17 @@ struct match_state {
 	__u32 word; /* of `alive` that has the row which is tried */
 };
 
-/* What the peers say of a flow that is being born, and the keys to ask them by. */
+/* What the peers say of a flow that is being born, and what is asked of them. */
 struct peer_state {
 	__u16 protocol; /* label ids, 0: none */
 	__u16 app;
 	__u8 method; /* enum method, 0: nothing is known */
 	__u8 confidence;
 	__u8 reserved[2];
-	struct peer_key key;
-	struct peer_prefix prefix;
+	__u64 second; /* of a slot that was found: its second word */
+	__u64 value;  /* and its last */
+	__u64 address[2];
+	__u64 lengths[2]; /* of prefixes, still to be asked for; as a block */
 };
 
 struct sha256_state {

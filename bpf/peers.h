@@ -6,11 +6,12 @@
  *
  * Asked in this order, and the first answer counts: pushed addresses (with the port
  * before without), pushed prefixes, the signatures' prefixes; of each the packet's
- * destination, then its source.
+ * destination, then its source. Of prefixes the longest is asked, and no other.
  */
 #ifndef XDPPROBE_PEERS_H
 #define XDPPROBE_PEERS_H
 
+#include "bits.h"
 #include "counters.h"
 
 #define PEER_CONFIDENCE 80
@@ -21,101 +22,206 @@
 #define BLOCK_4 0x0000ffffffffffffULL /* of a v4-mapped address's second word */
 #define BLOCK_6 0x00000000ffffffffULL /* of an address's first word */
 
-/* False: the set holds nothing with these two words. */
-static __always_inline bool peer_likely(const struct peer_filter *f, __u64 a,
-					__u64 b)
+/* A slot's third word without `away`, see struct peer_slot. */
+#define PEER_WHAT 0x0000ffffffffffffULL
+#define PEER_WHAT_L4 16
+#define PEER_WHAT_PREFIX 24
+#define PEER_WHAT_KIND 32
+
+/* Prefix lengths that are asked for at most: all but that of ::/0, which user space
+ * refuses. */
+#define PEER_LENGTHS 128
+
+/* One set, while it is asked. */
+struct peer_set {
+	struct scratch *s;
+	const struct peer_filter *f;
+	void *table;
+};
+
+static __always_inline __u64 peer_hash(const struct peer_filter *f, __u64 a,
+				       __u64 b)
 {
-	__u64 hash = (a ^ b * f->factors[0]) * f->factors[1];
+	return (a ^ b * f->factors[0]) * f->factors[1];
+}
+
+/* False: the set holds nothing with these two words, whose hash this is. */
+static __always_inline bool peer_likely(const struct peer_filter *f, __u64 hash)
+{
 	__u32 bit = hash >> (f->shift & 63);
 
 	return f->bits[bit >> 6 & (PEER_FILTER_WORDS - 1)] >> (bit & 63) & 1;
 }
 
-static __always_inline bool peer_take(struct scratch *s,
-				      const struct peer_value *v, __u8 method,
+static __always_inline bool peer_compare(struct scratch *s,
+					 const struct peer_slot *way, __u64 a,
+					 __u64 b, __u64 what)
+{
+	const __u64 *word = (const void *)way;
+	bool block = what >> PEER_WHAT_KIND >= PEER_SLOT_BLOCK_4;
+
+	if ((word[2] & PEER_WHAT) != what || word[0] != a ||
+	    (!block && word[1] != b))
+		return false;
+	s->peer.second = word[1];
+	s->peer.value = word[3];
+	return true;
+}
+
+_Static_assert(PEER_WAYS == 2, "peer_find() compares two");
+
+/* Look for one slot in both places that it may have. hash: of the words that the
+ * filter knows it by, or would. */
+static __always_inline bool peer_find(const struct peer_set *set, __u64 hash,
+				      __u64 a, __u64 b, __u64 what)
+{
+	const struct peer_filter *f = set->f;
+	struct scratch *s = set->s;
+	struct peer_bucket *bucket;
+	__u32 at;
+
+	/* With one multiplication addresses in a row would have buckets that are as
+	 * far from each other. */
+	hash = (hash ^ hash >> 32 ^ what) * f->factors[0];
+	hash = (hash ^ hash >> 32) * f->factors[1];
+	hash ^= hash >> 32;
+	at = hash & f->mask;
+	bucket = bpf_map_lookup_elem(set->table, &at);
+	if (!bucket)
+		return false;
+	if (peer_compare(s, &bucket->slot[0], a, b, what) ||
+	    peer_compare(s, &bucket->slot[1], a, b, what))
+		return true;
+	if (!bucket->slot[0].away)
+		return false;
+	at = hash >> 32 & f->mask;
+	bucket = bpf_map_lookup_elem(set->table, &at);
+	return bucket && (peer_compare(s, &bucket->slot[0], a, b, what) ||
+			  peer_compare(s, &bucket->slot[1], a, b, what));
+}
+
+/* Take the value of the slot that was found; false: it has expired. */
+static __always_inline bool peer_take(struct scratch *s, __u8 method,
 				      __u8 confidence)
 {
-	if (!v || (v->expires &&
-		   v->expires <= (__u32)(bpf_jiffies64() >> PEER_AGE_SHIFT)))
+	struct peer_value v;
+
+	__builtin_memcpy(&v, &s->peer.value, sizeof(v));
+	if (v.expires &&
+	    v.expires <= (__u32)(bpf_jiffies64() >> PEER_AGE_SHIFT))
 		return false;
-	s->peer.protocol = v->protocol;
-	s->peer.app = v->app;
+	s->peer.protocol = v.protocol;
+	s->peer.app = v.app;
 	s->peer.method = method;
 	s->peer.confidence = confidence;
 	return true;
 }
 
-static __always_inline bool peer_exact(struct scratch *s,
-				       const struct peer_filter *f, void *set,
+static __always_inline bool peer_exact(const struct peer_set *set,
 				       const __u64 *address, __be16 port)
 {
-	struct peer_key *key = &s->peer.key;
+	__u64 a = address[0], b = address[1];
+	__u64 hash = peer_hash(set->f, a, b);
+	__u64 what = (__u64)PEER_SLOT_ADDRESS << PEER_WHAT_KIND;
+	__u64 at_port = what | port | (__u64)set->s->packet.l4 << PEER_WHAT_L4;
 
-	if (!peer_likely(f, address[0], address[1]))
+	if (!peer_likely(set->f, hash))
 		return false;
-	__builtin_memcpy(key->address, address, 16);
-	key->reserved = 0;
-	if (f->kinds & PEER_PORT) {
-		__builtin_memcpy(key->port, &port, 2);
-		key->l4 = s->packet.l4;
-		if (peer_take(s, bpf_map_lookup_elem(set, key), METHOD_PEER,
-			      PEER_CONFIDENCE))
-			return true;
-	}
-	if (!(f->kinds & PEER_ADDRESS))
-		return false;
-	key->port[0] = key->port[1] = 0;
-	key->l4 = 0;
-	return peer_take(s, bpf_map_lookup_elem(set, key), METHOD_PEER,
-			 PEER_CONFIDENCE);
+	if (set->f->kinds & PEER_PORT && at_port != what &&
+	    peer_find(set, hash, a, b, at_port) &&
+	    peer_take(set->s, METHOD_PEER, PEER_CONFIDENCE))
+		return true;
+	return set->f->kinds & PEER_ADDRESS &&
+	       peer_find(set, hash, a, b, what) &&
+	       peer_take(set->s, METHOD_PEER, PEER_CONFIDENCE);
 }
 
-static __always_inline bool peer_within(struct scratch *s,
-					const struct peer_filter *f, void *set,
+/* Ask for the longest of the lengths that are left; 1: that was the last question. */
+static __always_inline long peer_longest(struct peer_set *set)
+{
+	struct peer_state *p = &set->s->peer;
+	__u64 a = p->address[0], b = p->address[1], what;
+	__u64 lengths = p->lengths[0];
+	__u32 missing;
+
+	if (lengths) {
+		p->lengths[0] = lengths & (lengths - 1);
+		missing = bits_below(lengths);
+		b &= __builtin_bswap64(~0ULL << (missing & 63));
+	} else {
+		lengths = p->lengths[1];
+		if (!lengths)
+			return 1;
+		p->lengths[1] = lengths & (lengths - 1);
+		missing = bits_below(lengths);
+		a &= __builtin_bswap64(~0ULL << (missing & 63));
+		b = 0;
+		missing += 64;
+	}
+	what = (__u64)PEER_SLOT_PREFIX << PEER_WHAT_KIND |
+	       (129 - missing) << PEER_WHAT_PREFIX;
+	if (!peer_find(set, peer_hash(set->f, a, b), a, b, what))
+		return 0;
+	peer_take(set->s, METHOD_PREFIX, PREFIX_CONFIDENCE);
+	return 1;
+}
+
+static long peer_next(__u32 n, struct peer_set *set)
+{
+	return peer_longest(set);
+}
+
+static __always_inline bool peer_within(struct peer_set *set,
 					const __u64 *address)
 {
-	struct peer_prefix *prefix = &s->peer.prefix;
-	bool ipv6 = s->packet.ipv6;
+	const struct peer_filter *f = set->f;
+	struct peer_state *p = &set->s->peer;
+	bool ipv6 = set->s->packet.ipv6;
 	__u64 a = ipv6 ? address[0] & BLOCK_6 : 0;
 	__u64 b = ipv6 ? 0 : address[1] & BLOCK_4;
+	__u64 kind = ipv6 ? PEER_SLOT_BLOCK_6 : PEER_SLOT_BLOCK_4;
+	__u64 hash = peer_hash(f, a, b);
 
-	if (!(f->kinds & (ipv6 ? PEER_WIDE_6 : PEER_WIDE_4)) &&
-	    !peer_likely(f, a, b))
+	/* Wide ones lack 17 to 32 bits of an IPv4 address, 97 to 127 of another. */
+	p->lengths[0] = ipv6 ? 0 : f->wide[0];
+	p->lengths[1] = ipv6 ? f->wide[1] : 0;
+	if (peer_likely(f, hash) &&
+	    peer_find(set, hash, a | b, 0, kind << PEER_WHAT_KIND)) {
+		p->lengths[0] |= p->value;
+		p->lengths[1] |= p->second;
+	}
+	if (!(p->lengths[0] | p->lengths[1]))
 		return false;
-	prefix->prefix_bits = 128;
-	__builtin_memcpy(prefix->address, address, 16);
-	return peer_take(s, bpf_map_lookup_elem(set, prefix), METHOD_PREFIX,
-			 PREFIX_CONFIDENCE);
+	p->address[0] = address[0];
+	p->address[1] = address[1];
+	/* Most blocks have one length, and a loop costs more than its step. */
+	if (!peer_longest(set))
+		bpf_loop(PEER_LENGTHS, peer_next, set, 0);
+	return p->method != METHOD_NONE;
 }
 
 /* Ask one set, an index of peer_filters; whether it has an answer, which is in
  * scratch.peer. Global: verified once, and out of the way where there are none. */
 __noinline int peer_ask(__u32 index)
 {
-	struct peer_filter *f = bpf_map_lookup_elem(&peer_filters, &index);
-	struct scratch *s = scratch_get();
-	__u32 generation = index & 1;
+	struct peer_set set = {
+		.s = scratch_get(),
+		.f = bpf_map_lookup_elem(&peer_filters, &index),
+		.table = bpf_map_lookup_elem(&peers, &index),
+	};
 	const struct packet *p;
-	void *set;
 
-	if (!s || !f)
+	if (!set.s || !set.f || !set.table)
 		return 0;
-	opaque(s);
-	p = &s->packet;
-	if (f->kinds & (PEER_ADDRESS | PEER_PORT)) {
-		set = bpf_map_lookup_elem(&peers, &generation);
-		if (set && (peer_exact(s, f, set, p->destination,
-				       p->destination_port) ||
-			    peer_exact(s, f, set, p->source, p->source_port)))
-			return 1;
-	}
-	if (f->kinds & PEER_PREFIX) {
-		set = bpf_map_lookup_elem(&peer_prefixes, &index);
-		if (set && (peer_within(s, f, set, p->destination) ||
-			    peer_within(s, f, set, p->source)))
-			return 1;
-	}
-	return 0;
+	opaque(set.s);
+	p = &set.s->packet;
+	if (set.f->kinds & (PEER_ADDRESS | PEER_PORT) &&
+	    (peer_exact(&set, p->destination, p->destination_port) ||
+	     peer_exact(&set, p->source, p->source_port)))
+		return 1;
+	return set.f->kinds & PEER_PREFIX &&
+	       (peer_within(&set, p->destination) ||
+		peer_within(&set, p->source));
 }
 
 /* What is known of the packet's flow by its ends, in scratch.peer. */

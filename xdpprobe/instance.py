@@ -8,14 +8,13 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
-from xdpprobe import memory, syscall
+from xdpprobe import memory, peer_maps, syscall
 from xdpprobe.abi import PROG_ARRAY, Abi
 from xdpprobe.advice import command
 from xdpprobe.errors import ProbeError, StateError
 from xdpprobe.hooks import MODE_NUMBERS, Hook, hooks_of
 from xdpprobe.libbpf import possible_cpus
 from xdpprobe.memory import MapMemory
-from xdpprobe.peer_maps import PUBLISHED, PUSHED, PinShelf
 from xdpprobe.pins import Pins, pinned
 from xdpprobe.settings import PRIVACY, TUNNELS, Settings
 from xdpprobe.tables import Tables, text
@@ -191,26 +190,17 @@ class Instance:
         return found
 
     def _peer_bytes(self) -> list[MapMemory]:
-        """Sizes of the peers' inner maps, by counts that may be somewhat too high."""
-        tables, shelf = self.tables(), PinShelf(self.pins)
-        value = self.abi.dtype("peer_value").itemsize
-        key, prefix = (self.abi.dtype(f"peer_{name}").itemsize for name in ("key", "prefix"))
-        control, filters = tables.array("control"), tables.array("peer_filters")
-        place = int(control["peers"][0]) & self.abi.enums["peers"]["PEERS_GENERATION"]
-        used = [PUBLISHED + (int(control["generation"][0]) & 1)]
-        fd, hashed = shelf.get(place, "addresses"), 0
-        if fd is not None:
-            used.append(PUSHED + place)
-            try:
-                room, held = syscall.map_info(fd).max_entries, int(filters[place]["addresses"])
-                hashed = memory.hash_bytes(room, held, key, value)
-            finally:
-                os.close(fd)
-        prefixes = sum(int(filters[index]["prefixes"]) for index in used)
-        return [
-            MapMemory("peers.inner", hashed),
-            MapMemory("peer_prefixes.inner", memory.trie_bytes(prefixes, prefix, value)),
+        """Sizes of the tables in `peers`: of pushed ones, and of published prefixes.
+
+        Both by the names that reports have had while those were maps of their own kinds.
+        """
+        filters = self.tables().array("peer_filters")
+        sizes = [
+            0 if index is None else peer_maps.table_bytes(self.abi, filters[index])
+            for index in self.tables().peer_places()
         ]
+        names = ("peers.inner", "peer_prefixes.inner")
+        return [MapMemory(name, size) for name, size in zip(names, sizes, strict=True)]
 
     def _ring_bytes(self, index: int) -> int:
         """Size of a reader's ring, 0 without one; the default size where it cannot be asked."""

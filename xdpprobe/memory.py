@@ -39,11 +39,10 @@ def trie_bytes(rules: int, key_size: int, value_size: int) -> int:
     return rules * slab + max(rules - 1, 0) * fork
 
 
-def hash_bytes(places: int, elements: int, key_size: int, value_size: int) -> int:
-    """A hash whose elements are allocated as they come."""
-    element = _HASH_ELEMENT + _round(key_size, 8) + value_size
-    buckets = 1 << max(places - 1, 0).bit_length()
-    return buckets * _BUCKET + elements * next(size for size in _SLABS if size >= element)
+def array_bytes(entries: int, value_size: int, mapped: bool) -> int:
+    """An array's values; of one that can be mapped, whole pages."""
+    size = entries * _round(value_size, 8)
+    return _round(size, _PAGE) + _PAGE if mapped else size
 
 
 def map_bytes(info: MapInfo, cpus: int, rules: int = 0) -> int:
@@ -54,8 +53,7 @@ def map_bytes(info: MapInfo, cpus: int, rules: int = 0) -> int:
     if info.type == abi.PERCPU_ARRAY:
         return entries * (8 + value * cpus)
     if info.type == abi.ARRAY:
-        size = entries * value
-        return _round(size, _PAGE) + _PAGE if info.flags & abi.BPF_F_MMAPABLE else size
+        return array_bytes(entries, value, bool(info.flags & abi.BPF_F_MMAPABLE))
     if info.type in (abi.PROG_ARRAY, abi.ARRAY_OF_MAPS):
         return entries * 8
     if info.type in (abi.HASH, abi.LRU_HASH):

@@ -5,44 +5,44 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from xdpprobe import syscall
-from xdpprobe.abi import Abi, MapDefinition
-from xdpprobe.peer_sets import Pairs, PeerSet
+from xdpprobe import memory, syscall
+from xdpprobe.abi import BPF_F_MMAPABLE, Abi
+from xdpprobe.peer_sets import Array, PeerSet
+from xdpprobe.peer_table import Slots
 from xdpprobe.pins import Pins, pinned
 
-NAMES = ("addresses", "prefixes")  # of a set's maps
-# First of a source's two elements in `peer_prefixes` and `peer_filters`: see bpf/abi.h.
+# First of a source's two elements in `peers` and `peer_filters`: see bpf/abi.h.
 PUSHED, PUBLISHED = 0, 2
 
 
-def inner(abi: Abi, name: str) -> MapDefinition:
-    """What the maps are like that an array of maps takes."""
-    found = abi.maps[name].inner
-    assert found is not None
-    return found
-
-
-def make_trie(abi: Abi, peers: PeerSet) -> int:
-    """A trie with the prefixes; the caller closes the descriptor."""
-    definition = inner(abi, "peer_prefixes")
-    return _make(definition, "peer_prefixes", definition.max_entries, peers.prefixes)
-
-
-def make_hash(abi: Abi, peers: PeerSet, room: int) -> int:
-    """A hash with the addresses, and room for so many; the caller closes the descriptor."""
-    return _make(inner(abi, "peers"), "peers", room, peers.addresses)
-
-
-def _make(definition: MapDefinition, name: str, room: int, pairs: Pairs) -> int:
-    keys, values = pairs
-    sizes = definition.key_size, definition.value_size
-    fd = syscall.create_map(definition.type, name, *sizes, room, definition.flags)
+def make_table(abi: Abi, peers: PeerSet) -> int:
+    """A map with a set's slots; the caller closes the descriptor."""
+    inner = abi.maps["peers"].inner
+    assert inner is not None
+    assert inner.flags & BPF_F_MMAPABLE
+    buckets = peers.table.nbytes // inner.value_size
+    sizes = inner.key_size, inner.value_size
+    fd = syscall.create_map(inner.type, "peers", *sizes, buckets, inner.flags)
     try:
-        syscall.update_arrays(fd, keys, values, f"cannot store {len(keys)} peers")
+        slots = slots_of(abi, fd, writable=True)
+        slots.words[:] = Slots(peers.table, slots.kinds).words
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def slots_of(abi: Abi, fd: int, writable: bool) -> Slots:
+    """A table's slots, live."""
+    info, slot = syscall.map_info(fd), abi.dtype("peer_slot")
+    count = info.max_entries * info.value_size // slot.itemsize
+    return Slots(syscall.map_values(fd, slot, count, writable), abi.enums["peer_slot_kind"])
+
+
+def table_bytes(abi: Abi, record: Array) -> int:
+    """Kernel memory of the table that a struct peer_filter is of."""
+    bucket = abi.dtype("peer_bucket").itemsize
+    return memory.array_bytes(int(record["mask"]) + 1, bucket, mapped=True)
 
 
 class Shelf(Protocol):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The peers that the operator has pushed: read, added to in place, replaced whole.
 
-A set is a hash of addresses and a trie of prefixes, made for it and as large as it needs. Arrays of
-maps make them the data plane's; here they are reached by pins of their own, since opening a map
-by its number takes CAP_SYS_ADMIN. There are two places, and `control.peers` says which one
-counts: what is made anew is complete in the other one before that number changes.
+A set is a table, made for it and as large as it needs. An array of maps makes it the data plane's;
+here it is reached by a pin of its own, since opening a map by its number takes CAP_SYS_ADMIN.
+There are two places, and `control.peers` says which one counts: what is made anew is complete
+in the other one before that number changes.
 """
 
 import os
@@ -13,15 +13,18 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from xdpprobe import peer_maps, peer_sets, syscall
+from xdpprobe import peer_maps, peer_sets, peer_table, syscall
 from xdpprobe.clock import Clock
 from xdpprobe.errors import StateError
 from xdpprobe.instance import Instance
 from xdpprobe.peer_file import Said
-from xdpprobe.peer_maps import NAMES, PinShelf, Shelf
+from xdpprobe.peer_maps import PinShelf, Shelf
+from xdpprobe.peer_table import Slots
 from xdpprobe.tables import Tables
 
 _LEAST_ROOM = 4096
+_TABLE = "table"  # what a set's map is kept as
+_FULLEST = 3 / 4  # of slots; beyond that many would be in their second bucket
 
 
 class Peers:
@@ -73,19 +76,10 @@ class Peers:
         """Those that have not expired, with the moments of their ends."""
         if not self._in_force():
             return {}
-        with self._maps() as (addresses, prefixes):
-            value = self._abi.dtype("peer_value")
-            found = [
-                peer_sets.unpacked(*syscall.lookup_arrays(fd, self._abi.dtype(key), value))
-                for fd, key in ((addresses, "peer_key"), (prefixes, "peer_prefix"))
-            ]
+        with self._table() as fd:
+            found = peer_sets.unpacked(self._slots(fd))
         now = self.now()
-        return {
-            peer: said
-            for part in found
-            for peer, said in part.items()
-            if not said.lasts or said.lasts > now
-        }
+        return {peer: said for peer, said in found.items() if not said.lasts or said.lasts > now}
 
     def prune(self) -> dict[bytes, Said]:
         """Removes what has expired; returns what has not."""
@@ -99,18 +93,8 @@ class Peers:
 
         Raises StateError, with nothing changed, where there is no room.
         """
-        if not self._fits(more):
-            peers = {**self.read(), **more}
-            self._check(len(peers))
-            self.replace(peers)
-            return
-        # The filter first: a peer that it does not let through would never be found.
-        parts = peer_sets.parts(more, self._abi)
-        record = self._filters[self._place]
-        peer_sets.extend_filter(record, *parts, self._abi.enums["peer_kind"])
-        with self._maps() as fds:
-            for fd, (keys, values) in zip(fds, parts, strict=True):
-                syscall.update_arrays(fd, keys, values, "cannot add peers")
+        if not self._added(more):
+            self.replace({**self.read(), **more})
 
     def replace(self, peers: Mapping[bytes, Said]) -> None:
         """Puts these in force, whole and at once, in place of all that there are."""
@@ -122,49 +106,66 @@ class Peers:
             return
         new = old ^ 1
         self._give_up(new)  # what is left of an import that was killed
-        # Twice as many places as peers keep chains short, and `add` has some left.
+        # Of twice as many slots as peers most are where they are looked for first.
         room = max(_LEAST_ROOM, len(peers) * 2)
         with ExitStack() as undo:
             undo.callback(self._give_up, new)
             made = peer_sets.compile_set(peers, self._abi, room)
-            self._install(new, made, room)
+            self._install(new, made)
             self._filters[new] = made.filter
             undo.pop_all()
         others = int(self._control["peers"][0]) & self._bits["PEERS_PUBLISHED"]
         self._control["peers"][0] = new | self._bits["PEERS_PUSHED"] | others
         self._give_up(old)
 
-    def _install(self, place: int, made: peer_sets.PeerSet, room: int) -> None:
-        """Makes the maps and shows them to the data plane, which does not look there yet.
-
-        Each update of an array of maps waits for programs that run: those too are gone then that
-        still used this place's filter.
-        """
-        fds = (peer_maps.make_hash(self._abi, made, room), peer_maps.make_trie(self._abi, made))
+    def _install(self, place: int, made: peer_sets.PeerSet) -> None:
+        """Makes the table and shows it to the data plane, which does not look there yet."""
+        fd = peer_maps.make_table(self._abi, made)
         try:
-            for name, outer, fd in zip(NAMES, ("peers", "peer_prefixes"), fds, strict=True):
-                self._shelf.put(place, name, fd)
-                value, outer_fd = fd.to_bytes(4, "little"), self._tables.map_fd(outer)
-                syscall.update(outer_fd, place, value, "cannot install the peers")
+            self._shelf.put(place, _TABLE, fd)
+            self._show(place, fd)
         finally:
-            for fd in fds:
-                os.close(fd)
+            os.close(fd)
+
+    def _show(self, place: int, fd: int) -> None:
+        """Makes a table the one of a place.
+
+        Each update of an array of maps waits for programs that run: those are gone then that still
+        used this place's filter, and who comes later sees all that was written before.
+        """
+        outer, value = self._tables.map_fd("peers"), fd.to_bytes(4, "little")
+        syscall.update(outer, place, value, "cannot install the peers")
 
     def _give_up(self, place: int) -> None:
         """Frees what a place holds."""
-        for outer in ("peers", "peer_prefixes"):
-            syscall.delete(self._tables.map_fd(outer), place)
+        syscall.delete(self._tables.map_fd("peers"), place)
         self._shelf.clear(place)
 
-    def _fits(self, more: Mapping[bytes, Said]) -> bool:
-        """Whether there is room where the peers are now, by counts that are rather too high."""
+    def _added(self, more: Mapping[bytes, Said]) -> bool:
+        """Adds to the table in use, if there is room: by counts that are rather too high."""
         if not self._in_force():
             return False
-        record = self._filters[self._place]
-        held = int(record["addresses"]) + int(record["prefixes"])
-        with self._maps() as (addresses, _):
-            room = syscall.map_info(addresses).max_entries
-        return held + len(more) <= min(room, self.most)
+        place, record = self._place, self._filters[self._place]
+        if int(record["addresses"]) + int(record["prefixes"]) + len(more) > self.most:
+            return False
+        parts, ways = peer_sets.parts(more, self._abi), peer_sets.ways_of(self._abi)
+        with self._table() as fd:
+            table = self._slots(fd, writable=True)
+            held = np.count_nonzero(table.records["kind"])
+            if held + len(parts.slots.records) > _FULLEST * len(table.records):
+                return False
+            addition = peer_table.addition(record, table, parts.slots, ways)
+            if addition is None:
+                return False
+            # The filter first: a peer that it does not let through would never be found.
+            peer_sets.extend_filter(record, parts, self._abi.enums["peer_kind"])
+            addition.prepare()
+            self._show(place, fd)
+            addition.publish()
+        return True
+
+    def _slots(self, fd: int, writable: bool = False) -> Slots:
+        return peer_maps.slots_of(self._abi, fd, writable)
 
     def _check(self, count: int) -> None:
         if count > self.most:
@@ -181,20 +182,18 @@ class Peers:
         return bool(earliest) and earliest <= self.now()
 
     @contextmanager
-    def _maps(self) -> Iterator[tuple[int, int]]:
-        """Descriptors of the hash and the trie in force."""
-        with ExitStack() as stack:
-            fds = []
-            for name in NAMES:
-                fd = self._shelf.get(self._place, name)
-                if fd is None:
-                    raise StateError(
-                        "the peers' tables are not pinned where they should be",
-                        "`xdpprobe peers flush`, then import them again",
-                    )
-                stack.callback(os.close, fd)
-                fds.append(fd)
-            yield fds[0], fds[1]
+    def _table(self) -> Iterator[int]:
+        """Descriptor of the table in force."""
+        fd = self._shelf.get(self._place, _TABLE)
+        if fd is None:
+            raise StateError(
+                "the peers' table is not pinned where it should be",
+                "`xdpprobe peers flush`, then import them again",
+            )
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
 
 @contextmanager

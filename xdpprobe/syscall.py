@@ -264,34 +264,6 @@ def update_many(fd: int, entries: Sequence[tuple[bytes, bytes]], what: str) -> N
         check(batch(fd, _pointer(keys), _pointer(values), c.byref(count), None), what)
 
 
-def update_arrays(fd: int, keys: npt.NDArray[Any], values: npt.NDArray[Any], what: str) -> None:
-    """Writes many elements, whose keys and values are arrays of as many records."""
-    batch = library().bpf_map_update_batch
-    for begin in range(0, len(keys), _BATCH):
-        some, theirs = (np.ascontiguousarray(a[begin : begin + _BATCH]) for a in (keys, values))
-        count = c.c_uint32(len(some))
-        check(batch(fd, _pointer(some), _pointer(theirs), c.byref(count), None), what)
-
-
-def lookup_arrays(
-    fd: int, key: np.dtype[Any], value: np.dtype[Any]
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Reads all elements of a hash or trie that nobody changes meanwhile: keys, and values."""
-    batch = library().bpf_map_lookup_batch
-    found: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
-    position = bytearray(max(key.itemsize, 4))
-    result = 0
-    while result != -errno.ENOENT:  # which says that there are no more
-        keys, values = np.zeros(_BATCH, key), np.zeros(_BATCH, value)
-        before, count = bytes(position), c.c_uint32(_BATCH)
-        at, begin = _pointer(position), _pointer(before) if found else None
-        result = batch(fd, begin, at, _pointer(keys), _pointer(values), c.byref(count), None)
-        if result != -errno.ENOENT:
-            check(result, "cannot read a map")
-        found.append((keys[: count.value], values[: count.value]))
-    return np.concatenate([k for k, _ in found]), np.concatenate([v for _, v in found])
-
-
 def lookup(fd: int, key: int | bytes, size: int) -> bytes | None:
     """Reads one element of `size` bytes (per-CPU maps: of all CPUs); None when there is none."""
     key = key.to_bytes(4, "little") if isinstance(key, int) else key

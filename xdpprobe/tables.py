@@ -204,12 +204,12 @@ class Tables:
         """Puts the signatures' prefixes where the next generation's are looked for."""
         control = self.array("control", writable=True)
         index = peer_maps.PUBLISHED + (int(control["generation"][0]) + 1 & 1)
-        if len(prefixes.prefixes[0]):
-            fd = peer_maps.make_trie(self.abi, prefixes)
+        if prefixes.filter["prefixes"]:
+            fd = peer_maps.make_table(self.abi, prefixes)
             try:
                 value = fd.to_bytes(4, "little")
                 what = "cannot install the prefixes"
-                syscall.update(self._map_fd("peer_prefixes"), index, value, what)
+                syscall.update(self._map_fd("peers"), index, value, what)
             finally:
                 os.close(fd)
             control["peers"][0] |= self.abi.enums["peers"]["PEERS_PUBLISHED"]
@@ -221,7 +221,7 @@ class Tables:
         if not any_left:
             control["peers"][0] &= ~np.uint32(self.abi.enums["peers"]["PEERS_PUBLISHED"])
         old = peer_maps.PUBLISHED + (int(control["generation"][0]) + 1 & 1)
-        syscall.delete(self._map_fd("peer_prefixes"), old)
+        syscall.delete(self._map_fd("peers"), old)
 
     def _swap(self, tables: Contents, labels: Iterable[Label], info: Array) -> None:
         """Makes these the tables that packets are matched with; tables: outer map -> elements."""
@@ -279,16 +279,24 @@ class Tables:
 
     def peer_counts(self) -> tuple[int, int]:
         """How many peers are pushed (some may have expired), and how many prefixes published."""
-        control, filters = self.array("control"), self.array("peer_filters")
-        bits = self.abi.enums["peers"]
-        sources = int(control["peers"][0])
-        pushed = filters[peer_maps.PUSHED + (sources & bits["PEERS_GENERATION"])]
-        published = filters[peer_maps.PUBLISHED + (int(control["generation"][0]) & 1)]
+        filters = self.array("peer_filters")
+        pushed, published = (
+            0
+            if index is None
+            else int(filters[index]["addresses"]) + int(filters[index]["prefixes"])
+            for index in self.peer_places()
+        )
+        return pushed, published
+
+    def peer_places(self) -> tuple[int | None, int | None]:
+        """Where pushed peers and published prefixes are, of `peers` and its filters; None: none."""
+        bits, control = self.abi.enums["peers"], self.array("control")
+        sources, generation = int(control["peers"][0]), int(control["generation"][0])
         return (
-            int(pushed["addresses"]) + int(pushed["prefixes"])
+            peer_maps.PUSHED + (sources & bits["PEERS_GENERATION"])
             if sources & bits["PEERS_PUSHED"]
-            else 0,
-            int(published["prefixes"]),
+            else None,
+            peer_maps.PUBLISHED + (generation & 1) if sources & bits["PEERS_PUBLISHED"] else None,
         )
 
     def per_cpu(self, name: str, index: int) -> Array:

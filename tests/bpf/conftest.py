@@ -7,7 +7,10 @@ import pytest
 from tests.bpf import instances
 from tests.bpf.instances import ordinary
 from tests.bpf.plane import HOOKS, Plane
+from tests.bpf.pushed import MemoryShelf, publish
+from xdpprobe.clock import Clock
 from xdpprobe.loader import Loaded
+from xdpprobe.peers import Peers
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,3 +38,19 @@ def plane(shared_plane: Plane) -> Plane:
     """A data plane without flows; every test has it once a hook."""
     shared_plane.clear()
     return shared_plane
+
+
+@pytest.fixture
+def shelf() -> MemoryShelf:
+    return MemoryShelf()
+
+
+@pytest.fixture
+def peers(loaded: Loaded, shelf: MemoryShelf) -> Iterator[Peers]:
+    clock = Clock(loaded.prog_fd("clock_read"), loaded.map_fd("clock"))
+    made = Peers(loaded.tables(), shelf, clock, loaded.hz)
+    yield made
+    made.replace({})
+    assert shelf.places() == set()
+    if loaded.tables().peer_counts()[1]:
+        publish(loaded)

@@ -70,10 +70,11 @@ def wipe(loaded: Loaded) -> None:
 def _zero(fd: int, per_cpu: bool) -> None:
     info = syscall.map_info(fd)
     size = -(-info.value_size // 8) * 8 * possible_cpus() if per_cpu else info.value_size
-    zeros = np.zeros((min(info.max_entries, _BATCH), size), np.uint8)
+    zeros = bytes(size)
     for first in range(0, info.max_entries, _BATCH):
-        keys = np.arange(first, min(first + _BATCH, info.max_entries), dtype="<u4")
-        syscall.update_arrays(fd, keys, zeros[: len(keys)], "cannot zero a table")
+        indices = range(first, min(first + _BATCH, info.max_entries))
+        elements = [(index.to_bytes(4, "little"), zeros) for index in indices]
+        syscall.update_many(fd, elements, "cannot zero a table")
 
 
 def _empty(fd: int, size: int) -> None:

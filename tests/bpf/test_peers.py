@@ -2,10 +2,8 @@
 """Flows named by their ends' addresses alone: pushed peers, and prefixes of signatures."""
 
 import ipaddress
-import os
 import random
-from collections.abc import Iterator
-from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,82 +11,28 @@ import pytest
 
 from tests import hellos, messages
 from tests.bpf.plane import Plane
+from tests.bpf.pushed import (
+    APP,
+    NOTHING,
+    OTHER,
+    THIRD,
+    V4,
+    V6,
+    MemoryShelf,
+    born,
+    named,
+    publish,
+    said,
+)
 from tests.effort import examples
 from tests.packets import FIN, ICMP, SYN, UDP, Conversation, Endpoint, icmp_echo
-from xdpprobe import catalogue, peer_maps, peer_text, syscall
-from xdpprobe.clock import Clock
+from xdpprobe import peer_maps, peer_text, syscall
 from xdpprobe.errors import KernelError, StateError
-from xdpprobe.loader import Loaded, load_tables
+from xdpprobe.loader import Loaded
 from xdpprobe.peer_file import Said
 from xdpprobe.peers import Peers
-from xdpprobe.rules import NameRule
 
-# Patterns take long to compile, and nothing here needs them.
-PLAIN = replace(catalogue.load(), signatures=(), prefixes={}, rules=[NameRule("youtube.com", 512)])
 SSH = 4  # a protocol's label
-APP, OTHER, THIRD = 7168, 7169, 7170
-V4 = (Endpoint("192.0.2.10", 51000), Endpoint("198.51.100.20", 443))
-V6 = (Endpoint("2001:db8:1::10", 51000), Endpoint("2001:db8:2::20", 443))
-
-
-class MemoryShelf:
-    """Keeps the maps as descriptors of this process."""
-
-    def __init__(self) -> None:
-        self._fds: dict[tuple[int, str], int] = {}
-
-    def get(self, place: int, name: str) -> int | None:
-        fd = self._fds.get((place, name))
-        return None if fd is None else os.dup(fd)
-
-    def put(self, place: int, name: str, fd: int) -> None:
-        self._fds[place, name] = os.dup(fd)
-
-    def clear(self, place: int) -> None:
-        for key in [key for key in self._fds if key[0] == place]:
-            os.close(self._fds.pop(key))
-
-    def places(self) -> set[int]:
-        return {place for place, _ in self._fds}
-
-
-@pytest.fixture
-def shelf() -> MemoryShelf:
-    return MemoryShelf()
-
-
-@pytest.fixture
-def peers(loaded: Loaded, shelf: MemoryShelf) -> Iterator[Peers]:
-    clock = Clock(loaded.prog_fd("clock_read"), loaded.map_fd("clock"))
-    made = Peers(loaded.tables(), shelf, clock, loaded.hz)
-    yield made
-    made.replace({})
-    assert shelf.places() == set()
-    if loaded.tables().peer_counts()[1]:
-        publish(loaded)
-
-
-def said(label: int, *texts: str, lasts: int = 0) -> dict[bytes, Said]:
-    return {peer: Said(label, lasts) for text in texts for peer in peer_text.parse(text)}
-
-
-def publish(loaded: Loaded, **prefixes: int) -> None:
-    load_tables(loaded, replace(PLAIN, prefixes=prefixes))
-
-
-def born(plane: Plane, ends: tuple[Endpoint, Endpoint] = V4, l4: int = 6) -> tuple[int, str]:
-    """The application of a new flow, and by which evidence."""
-    plane.clear()
-    talk = Conversation(*ends)
-    plane.send(talk.udp(b"\xff") if l4 == UDP else talk.tcp(seq=0, flags=SYN))
-    return named(plane, talk, l4)
-
-
-def named(plane: Plane, talk: Conversation, l4: int = 6) -> tuple[int, str]:
-    flow = plane.flow(talk, l4)
-    assert flow is not None
-    methods = {number: name for name, number in plane.loaded.abi.enums["method"].items()}
-    return flow.app, methods[flow.app_method].removeprefix("METHOD_").lower()
 
 
 def entry(plane: Plane) -> Any:
@@ -96,9 +40,6 @@ def entry(plane: Plane) -> Any:
     hot = plane.loaded.array("flow_hot")
     (index,) = np.flatnonzero(hot["tag"])
     return hot[index]
-
-
-NOTHING = (0, "none")
 
 
 @pytest.mark.parametrize(
@@ -366,9 +307,14 @@ def test_too_many(plane: Plane, peers: Peers, monkeypatch: pytest.MonkeyPatch) -
     assert len(peers.read()) == 10
 
 
-@pytest.mark.parametrize("step", ["make_hash", "make_trie"])
+@pytest.mark.parametrize(("owner", "step"), [(peer_maps, "make_table"), (syscall, "update")])
 def test_a_replacement_that_fails_changes_nothing(
-    plane: Plane, peers: Peers, shelf: MemoryShelf, monkeypatch: pytest.MonkeyPatch, step: str
+    plane: Plane,
+    peers: Peers,
+    shelf: MemoryShelf,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: ModuleType,
+    step: str,
 ) -> None:
     peers.replace(said(APP, "198.51.100.20"))
     places = shelf.places()
@@ -377,7 +323,7 @@ def test_a_replacement_that_fails_changes_nothing(
         raise KernelError("cannot store peers", 12)
 
     with monkeypatch.context() as patch:
-        patch.setattr(peer_maps, step, fail)
+        patch.setattr(owner, step, fail)
         with pytest.raises(KernelError):
             peers.replace(said(OTHER, "198.51.100.20"))
     assert shelf.places() == places

@@ -288,7 +288,7 @@ def killed_at(step: int) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         for owner, names in (
-            (syscall, ("create_map", "update", "delete", "update_arrays", "pin")),
+            (syscall, ("create_map", "map_values", "update", "delete", "pin")),
             (PinShelf, ("clear",)),
         ):
             for name in names:
