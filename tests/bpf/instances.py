@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from tests.bpf.plane import FEW_HELLOS, FLOWS, HELLOS
+from tests.bpf.plane import FEW_HELLOS, FLOWS, HELLOS, zero
 from xdpprobe import abi, syscall
-from xdpprobe.libbpf import library, possible_cpus
+from xdpprobe.libbpf import library
 from xdpprobe.loader import Constants, Loaded, load_object
 
 MOST = 6  # that wait to be asked for again: each holds some 50 MB of tables
 OF_PROGRAMS = {"scratch", "joined"}  # memory of a packet's way, which no packet finds again
-_BATCH = 256  # elements of 20 kB are written in pieces
 
 _idle: OrderedDict[str, Loaded] = OrderedDict()
 
@@ -62,19 +61,9 @@ def wipe(loaded: Loaded) -> None:
         if table.mappable:
             loaded.array(name, writable=True).view(np.uint8)[:] = 0
         elif table.type in (abi.ARRAY, abi.PERCPU_ARRAY):
-            _zero(loaded.map_fd(name), table.type == abi.PERCPU_ARRAY)
+            zero(loaded.map_fd(name), table.type == abi.PERCPU_ARRAY)
         else:
             _empty(loaded.map_fd(name), table.key_size)
-
-
-def _zero(fd: int, per_cpu: bool) -> None:
-    info = syscall.map_info(fd)
-    size = -(-info.value_size // 8) * 8 * possible_cpus() if per_cpu else info.value_size
-    zeros = bytes(size)
-    for first in range(0, info.max_entries, _BATCH):
-        indices = range(first, min(first + _BATCH, info.max_entries))
-        elements = [(index.to_bytes(4, "little"), zeros) for index in indices]
-        syscall.update_many(fd, elements, "cannot zero a table")
 
 
 def _empty(fd: int, size: int) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A data plane in the kernel that is attached nowhere, as a test sees it: frames in, flows out."""
 
+import ctypes
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from tests.packets import Conversation, Endpoint
 from xdpprobe import syscall
+from xdpprobe.libbpf import check, library, possible_cpus
 from xdpprobe.loader import Loaded
 
 XDP_PASS, TC_NEXT = 2, 0xFFFFFFFF
@@ -20,6 +22,17 @@ HELLOS = 256
 FEW_HELLOS = {"hello_mask": HELLOS - 1}
 
 Array = npt.NDArray[Any]
+
+
+def zero(fd: int, per_cpu: bool = False) -> None:
+    """Makes all elements of an array map zero."""
+    info = syscall.map_info(fd)
+    size = -(-info.value_size // 8) * 8 * possible_cpus() if per_cpu else info.value_size
+    values = np.zeros((info.max_entries, size), np.uint8)
+    keys, count = np.arange(info.max_entries, dtype="<u4"), ctypes.c_uint32(info.max_entries)
+    where = [ctypes.c_void_p(array.ctypes.data) for array in (keys, values)]
+    update = library().bpf_map_update_batch
+    check(update(fd, *where, ctypes.byref(count), None), "cannot zero a map")
 
 
 @dataclass(frozen=True)
@@ -78,12 +91,7 @@ class Plane:
 
     def forget_hellos(self) -> None:
         """Give all unfinished hellos up, which would else be held for a time-out."""
-        slots = self.room("hello_slots")
-        empty = np.zeros((slots, self.loaded.abi.maps["hello_slots"].value_size), np.uint8)
-        numbers = np.arange(slots, dtype="<u4")
-        syscall.update_arrays(
-            self.loaded.map_fd("hello_slots"), numbers, empty, "cannot clear the slots"
-        )
+        zero(self.loaded.map_fd("hello_slots"))
 
     def new_talk(self, port: int = 443, **fields: Any) -> Conversation:
         """A conversation that no test has had before."""

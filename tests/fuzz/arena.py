@@ -10,13 +10,14 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from tests.bpf.plane import zero
 from tests.fuzz.batch import Answer, Array, Batch, Runner, batch_of
 from tests.fuzz.mutate import TAME
 from tests.fuzz.seeds import MARK
 from tests.fuzz.trim import Trimmers
 from tests.packets import Conversation
 from xdpprobe import catalogue, syscall
-from xdpprobe.libbpf import check, library
+from xdpprobe.libbpf import library
 from xdpprobe.loader import load_object
 from xdpprobe.settings import PRIVACY
 
@@ -81,7 +82,6 @@ class Arena:
         enums = loaded.abi.enums
         self._protocols = enums["protocol"]
         self._pattern = enums["method"]["METHOD_PATTERN"]
-        self._blank: tuple[Array, Array] | None = None
         self._methods = max(enums["method"].values())
         self._tunnels = max(enums["tunnel"].values())
         labels = np.zeros(8192, bool)
@@ -120,16 +120,7 @@ class Arena:
 
     def forget_hellos(self) -> None:
         """Empties the slots of unfinished hellos."""
-        slots = self._loaded.map_fd("hello_slots")
-        if self._blank is None:
-            info = syscall.map_info(slots)
-            keys = np.arange(info.max_entries, dtype="<u4")
-            self._blank = keys, np.zeros((info.max_entries, info.value_size), np.uint8)
-        keys, values = self._blank
-        count = ctypes.c_uint32(len(keys))
-        update = library().bpf_map_update_batch
-        where = [ctypes.c_void_p(array.ctypes.data) for array in (keys, values)]
-        check(update(slots, *where, ctypes.byref(count), None), "cannot empty the hello slots")
+        zero(self._loaded.map_fd("hello_slots"))
 
     def forget_fragments(self) -> None:
         """Empties the memory of first fragments."""
