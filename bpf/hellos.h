@@ -69,8 +69,9 @@ static __always_inline __u32 hello_way_of(struct scratch *s,
 	return best->way;
 }
 
-/* The entry of the hello in scratch.facts, made where there is none: its hash. 0
- * where there is no whole hello, or that fails. Global: verified once. */
+/* The entry of the hello in scratch.facts, made where there is none: its hash. The
+ * known one's where there is no whole hello; 0 where that fails. Global: verified
+ * once. */
 __noinline __u64 hello_keep(struct scratch *s)
 {
 	struct hello_set *set;
@@ -79,8 +80,10 @@ __noinline __u64 hello_keep(struct scratch *s)
 	__u64 hash, was;
 	__u32 key;
 
-	if (!s || !s->facts.whole)
+	if (!s)
 		return 0;
+	if (!s->facts.whole)
+		return s->facts.known;
 	hash = hello_hash(s);
 	key = (__u32)hash & (HELLO_SETS - 1);
 	set = bpf_map_lookup_elem(&hellos, &key);

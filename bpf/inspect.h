@@ -211,6 +211,7 @@ static __always_inline int stage_inspect(void *ctx, enum hook hook)
 	s->work.after = s->work.open = s->work.late = 0;
 	s->work.partial = s->work.named = 0;
 	s->facts.whole = s->facts.walked = s->facts.tls_flags = 0;
+	s->facts.known = 0;
 	text_forget(s);
 	if (s->work.l4 == IPPROTO_TCP)
 		go_on = inspect_tcp(s, f, &next);

@@ -358,11 +358,12 @@ struct moved_key {
 
 struct moved_value {
 	__u64 name;    /* name_entry.hash */
+	__u64 hello;   /* hello_entry.hash */
 	__u64 rest[2]; /* of the id */
 	__u32 learned; /* jiffies */
 	__u16 app;
 	__u8 id_length;
-	__u8 reserved;
+	__u8 tls_flags; /* enum tls_flag */
 };
 
 struct {
@@ -603,6 +604,7 @@ struct hello_facts {
 	__u8 tls_flags;
 	__u8 walked; /* tls_flags are of all extensions */
 	__u8 reserved[5];
+	__u64 known;   /* hash of a hello that the table has already, 0: none */
 	__u64 hash[2]; /* of the lists of ciphers and of signatures */
 	struct hello_entry entry;
 };

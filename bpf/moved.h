@@ -45,7 +45,8 @@ static __always_inline __u64 moved_rest(const struct scratch *s, __u32 at,
 	return bytes < 8 ? word & ((1ULL << 8 * bytes) - 1) : word;
 }
 
-/* Note the id in the server's long header, which was just read, for the flow's name. */
+/* Note the id in the server's long header, which was just read, for the flow's name
+ * and hello. */
 static __always_inline void moved_learn(struct scratch *s,
 					const struct flow_hot *f)
 {
@@ -57,6 +58,8 @@ static __always_inline void moved_learn(struct scratch *s,
 		return;
 	moved_key(s, c, s->work.direction, word_at(&s->payload, at + 1));
 	s->moved.value.name = c->name;
+	s->moved.value.hello = c->hello;
+	s->moved.value.tls_flags = c->tls_flags;
 	s->moved.value.rest[0] = moved_rest(s, at + 1, length, MOVED_ID);
 	s->moved.value.rest[1] = moved_rest(s, at + 1, length, 2 * MOVED_ID);
 	s->moved.value.id_length = length;
@@ -79,7 +82,7 @@ static __always_inline bool moved_same(const struct scratch *s,
 }
 
 /* Is a flow's first packet one of a connection that had another flow? Then it has the
- * name of that. Global: verified once; and its scratch is not an argument, which Linux
+ * name of that, and the hello. Global: verified once; and its scratch is not an argument, which Linux
  * 6.1 takes for no map's, and no place of a key. */
 __noinline int moved_ask(void)
 {
@@ -107,6 +110,8 @@ __noinline int moved_ask(void)
 		.final = 1,
 		.name = name_text(s, found->name) ? found->name : 0,
 	};
+	s->facts.known = found->hello;
+	s->facts.tls_flags = found->tls_flags;
 	count(INFO_QUIC_MOVED);
 	verdict_give();
 	return 1;

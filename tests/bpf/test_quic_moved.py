@@ -55,6 +55,40 @@ def test_a_flow_that_begins_with_a_known_id_has_its_name(plane: Plane, length: i
     assert plane.counted(before)["INFO_INSPECTED"][0] == 1  # that was final
 
 
+def cold(plane: Plane, talk: Conversation) -> tuple[int, int]:
+    """What a flow has of its client's hello: the hello's hash, and flags."""
+    table = plane.loaded.array("flow_cold")
+    port = talk.client.port.to_bytes(2, "big")
+    for record in table[table["tag"] != 0]:
+        if record["address"].tobytes().find(talk.client.mapped) >= 0 and (
+            port in (bytes(record["port"][0]), bytes(record["port"][1]))
+        ):
+            return int(record["hello"]), int(record["tls_flags"])
+    raise AssertionError("no such flow")
+
+
+def test_it_has_the_hello_of_the_old_one_as_well(plane: Plane) -> None:
+    """Of which readers make JA4 and ALPN; and that its ECH is GREASE."""
+    talk = plane.new_talk()
+    client = quic.Client(plane.new_talk().client.packed)
+    message = hellos.client_hello(
+        [hellos.alpn([b"h3"]), (hellos.ECH, bytes(40)), hellos.server_name(NAME.encode())]
+    )
+    plane.send(talk.udp(client.datagram(Piece(0, message))))
+    answer = quic.initial(b"\x01", client.client_id, to=b"", source=CHOSEN, server=True)
+    plane.send(talk.udp(answer, from_client=False))
+    later = moved(talk)
+    plane.send(later.udp(short(CHOSEN)))
+    assert flow(plane, later).name == NAME
+    known = cold(plane, talk)
+    assert known[0] > 1
+    assert known[1] == plane.loaded.abi.enums["tls_flag"]["TLS_ECH_GREASE"]
+    assert cold(plane, later) == known
+    third = moved(later)  # and nothing of it sticks to the next packet's flow
+    plane.send(third.udp(b"\0" * 40))
+    assert cold(plane, third) == (0, 0)
+
+
 def test_others_have_not(plane: Plane) -> None:
     talk = connection(plane)
     elsewhere = Endpoint("198.51.100.77", 443)
