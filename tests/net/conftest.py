@@ -125,8 +125,7 @@ def cli(network: Network) -> Iterator[Cli]:
     cli("detach", "--all", check=False)
 
 
-@pytest.fixture
-def veth(network: Network) -> Veth:
+def two_ends(network: Network) -> Veth:
     """Two namespaces and a cable, 10.0.0.1 and fd00::1 on the left, .2 and ::2 on the right."""
     spaces = {name: network.add(name) for name in ("left", "right")}
     network.cable(spaces["left"], "eth0", spaces["right"], "eth0")
@@ -146,6 +145,12 @@ def veth(network: Network) -> Veth:
                 f"neighbour replace {address} lladdr {there.mac} dev eth0 nud permanent\n"
             )
     return Veth(network, ends["left"], ends["right"])
+
+
+@pytest.fixture
+def veth(network: Network) -> Veth:
+    """The cable of `two_ends`."""
+    return two_ends(network)
 
 
 @pytest.fixture(scope="module")

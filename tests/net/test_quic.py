@@ -2,7 +2,6 @@
 """Real QUIC clients and servers: versions 1 and 2, Retry, hellos in one datagram and in two."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests import quic
+from tests.net import tls_ends
 from tests.net.conftest import Cli, Veth
 from tests.net.quic_ends import PORT, READY
 from tests.net.watched import watched
@@ -21,16 +21,7 @@ ENDS = (sys.executable, "-m", "tests.net.quic_ends")
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """A certificate for nobody in particular, and its key."""
-    place = tmp_path_factory.mktemp("quic")
-    key, made = place / "key.pem", place / "certificate.pem"
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    files = ("-keyout", key, "-out", made)
-    subprocess.run(
-        ["openssl", "req", "-x509", *curve, *files, "-subj", "/CN=test", "-days", "2"],
-        check=True,
-        capture_output=True,
-    )
-    return str(made), str(key)
+    return tls_ends.certificate(tmp_path_factory.mktemp("quic"))
 
 
 @contextmanager
@@ -74,3 +65,6 @@ def test_a_client_that_goes_on_by_another_port(
     for flow in found:
         assert (flow["protocol"], flow["host"], flow["method"]) == ("quic", NAME, "quic-sni")
     assert cli.status()["counters"]["info_quic_moved"]["packets"] == 1
+    (ja4,) = {flow["ja4"] for flow in found}
+    assert ja4.startswith("q13d")
+    assert {flow["alpn"] for flow in found} == {"hq-interop"}
