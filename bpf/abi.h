@@ -145,6 +145,7 @@ enum stage {
 	STAGE_CRYPTO,	   /* read the hello in it, or put it together */
 	STAGE_SERVER,	   /* read a TLS server's first flight */
 	STAGE_STUN,	   /* look at a STUN message's attributes, decide */
+	STAGE_DTLS,	   /* read a DTLS hello, or put it together */
 	STAGE_MAX,
 };
 

@@ -221,4 +221,42 @@ name:
 	return ctx_pass(hook);
 }
 
+/* The pieces that one datagram brings, in quic.piece: CRYPTO frames, or fragments of
+ * DTLS. */
+struct gather {
+	struct hello_slot *to;
+	struct scratch *from;
+};
+
+static long pieces_merge(__u32 i, struct gather *g)
+{
+	struct scratch *s = g->from;
+	struct piece p;
+	bool news = false;
+
+	opaque(i);
+	if (i >= QUIC_PIECES)
+		return 1;
+	p.at = s->quic.piece[i].at;
+	p.length = s->quic.piece[i].length;
+	p.sequence = s->quic.piece[i].offset;
+	hello_merge(g->to, s, &p, &news);
+	if (news)
+		s->quic.gain = 1;
+	return 0;
+}
+
+/* A slot that is done with: what its hello came to. */
+static __always_inline enum outcome gathered(struct scratch *s,
+					     enum outcome result)
+{
+	if (result == OUTCOME_NAME)
+		count(INFO_HELLO_JOINED);
+	else if (s->work.named) /* the rest will not be read */
+		count(LOSS_FACTS);
+	else if (result == OUTCOME_MORE)
+		count(LOSS_BUDGET);
+	return s->work.named && result != OUTCOME_NAME ? OUTCOME_MORE : result;
+}
+
 #endif /* XDPPROBE_ASSEMBLE_H */

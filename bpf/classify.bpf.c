@@ -4,6 +4,7 @@
  * XDP, tc ingress and tc egress, and the stages behind them.
  */
 #include "assemble.h"
+#include "dtls_hello.h"
 #include "fragment.h"
 #include "initial.h"
 #include "inspect.h"
@@ -239,6 +240,12 @@ int xdp_stun(struct xdp_md *ctx)
 	return stage_stun(ctx, HOOK_XDP);
 }
 
+SEC("xdp.frags")
+int xdp_dtls(struct xdp_md *ctx)
+{
+	return stage_dtls(ctx, HOOK_XDP);
+}
+
 SEC("tc")
 int tc_inspect(struct __sk_buff *ctx)
 {
@@ -285,6 +292,12 @@ SEC("tc")
 int tc_stun(struct __sk_buff *ctx)
 {
 	return stage_stun(ctx, HOOK_TC);
+}
+
+SEC("tc")
+int tc_dtls(struct __sk_buff *ctx)
+{
+	return stage_dtls(ctx, HOOK_TC);
 }
 
 /* Test-run only: the clocks that the loader calibrates and readers convert. */

@@ -11,7 +11,6 @@
 #include "inspect.h"
 
 #define QUIC_PACKETS_MAX 4 /* of a datagram that are looked at */
-#define WORK_OPEN 256	   /* as HELLO_WORK_MAX counts */
 
 static __always_inline bool quic_same(const struct quic_keys *a,
 				      const struct quic_keys *b)
@@ -56,29 +55,6 @@ __noinline int quic_whole(struct scratch *s)
 	return result;
 }
 
-struct gather {
-	struct hello_slot *to;
-	struct scratch *from;
-};
-
-static long quic_merge(__u32 i, struct gather *g)
-{
-	struct scratch *s = g->from;
-	struct piece p;
-	bool news = false;
-
-	opaque(i);
-	if (i >= QUIC_PIECES)
-		return 1;
-	p.at = s->quic.piece[i].at;
-	p.length = s->quic.piece[i].length;
-	p.sequence = s->quic.piece[i].offset;
-	hello_merge(g->to, s, &p, &news);
-	if (news)
-		s->quic.gain = 1;
-	return 0;
-}
-
 /* Whoever sends under other keys begins anew. */
 static __always_inline void quic_rekey(struct hello_slot *h,
 				       const struct quic_keys *keys)
@@ -86,23 +62,7 @@ static __always_inline void quic_rekey(struct hello_slot *h,
 	if (quic_same(&h->keys, keys))
 		return;
 	h->keys = *keys;
-	if (!h->work)
-		return;
-	h->contiguous = h->due = 0;
-	bpf_loop(STREAM_BLOCKS / CLEAR_STEP, hello_clear, &h, 0);
-}
-
-/* A slot that is done with: what its hello came to. */
-static __always_inline enum outcome quic_gathered(struct scratch *s,
-						  enum outcome result)
-{
-	if (result == OUTCOME_NAME)
-		count(INFO_HELLO_JOINED);
-	else if (s->work.named) /* the rest will not be read */
-		count(LOSS_FACTS);
-	else if (result == OUTCOME_MORE)
-		count(LOSS_BUDGET);
-	return s->work.named && result != OUTCOME_NAME ? OUTCOME_MORE : result;
+	hello_restart(h);
 }
 
 /* Put the packet's pieces to those that came before, and read again. The slot stays
@@ -127,7 +87,7 @@ __noinline int quic_gather(struct scratch *s)
 	count(INFO_HELLO_PIECES);
 	quic_rekey(h, &s->quic.keys);
 	g.to = h;
-	bpf_loop(s->quic.pieces, quic_merge, &g, 0);
+	bpf_loop(s->quic.pieces, pieces_merge, &g, 0);
 	h->work += WORK_OPEN;
 	if (h->contiguous >= h->due) {
 		result = hello_parse(&h->data, 0, h->contiguous, &at);
@@ -149,7 +109,7 @@ __noinline int quic_gather(struct scratch *s)
 		direction_done(f, d);
 	else if (result != OUTCOME_NAME)
 		s->quic.gain = 0;
-	return quic_gathered(s, result);
+	return gathered(s, result);
 }
 
 /* What an Initial's CRYPTO frames say. */

@@ -29,7 +29,8 @@
 #define TLS_EXTENSION_ESNI 0xffce /* draft-ietf-tls-esni-02 */
 #define ECH_OUTER 0
 #define VERSIONS_MAX 16
-#define LIST_SHORT 64 /* bytes */
+#define VERSION_DTLS 0xfe00 /* RFC 6347, 4.1: 254.255, 254.253, 254.252.. */
+#define LIST_SHORT 64	    /* bytes */
 
 /* RFC 8701, 2 and 3: 0x0a0a, 0x1a1a, ..., 0xfafa, meant to be ignored. */
 static __always_inline bool grease(__u32 number)
@@ -187,6 +188,12 @@ __noinline int facts_signature_list(struct bytes *m, struct scratch *s,
 	return 1;
 }
 
+/* The higher, the later: DTLS counts its versions down. */
+static __always_inline __u32 version_rank(__u32 version)
+{
+	return (version & 0xff00) == VERSION_DTLS ? version ^ 0xff : version;
+}
+
 /* The highest version that the message offers. What is compared stands in the map:
  * in registers the verifier would walk every order. Global: verified once. */
 __noinline int facts_version(struct bytes *m, struct scratch *s)
@@ -212,7 +219,8 @@ __noinline int facts_version(struct bytes *m, struct scratch *s)
 		if (3 + i * 2 > length)
 			break;
 		version = be16_at(m, *at);
-		if (version > *best && !grease(version))
+		if (version_rank(version) > version_rank(*best) &&
+		    !grease(version))
 			*best = version;
 	}
 	if (!*best) /* TLS 1.2 and before, or nothing but GREASE */

@@ -148,14 +148,23 @@ static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 	return result == OUTCOME_NAME;
 }
 
-/* A name in a datagram that begins DTLS. Where DTLS comes behind something else, STUN
- * for one, that is what the flow is. */
-static __always_inline bool dtls_name(struct scratch *s,
-				      const struct flow_hot *f)
+/* A ClientHello of DTLS? Where that comes behind something else, STUN for one, that is
+ * what the flow is. */
+static __always_inline bool inspect_dtls(const struct scratch *s,
+					 const struct flow_hot *f)
 {
 	return (f->protocol_method < METHOD_PATTERN ||
 		f->protocol == PROTOCOL_DTLS) &&
-	       dtls_read(s);
+	       f->protocol_method != METHOD_DNS &&
+	       dtls_begins(&s->payload, s->work.length);
+}
+
+/* Is a hello of DTLS being put together? Then no pattern is asked, which would end
+ * that. */
+static __always_inline bool dtls_pending(const struct flow_hot *f)
+{
+	return f->protocol == PROTOCOL_DTLS &&
+	       f->flags & (FLOW_PENDING_0 | FLOW_PENDING_1);
 }
 
 /* True: the next stage is in *next. */
@@ -171,10 +180,14 @@ static __always_inline bool inspect_udp(struct scratch *s, struct flow_hot *f,
 		*next = STAGE_QUIC; /* which knows whether this was worth it */
 		return true;
 	}
+	if (result == OUTCOME_OTHER && inspect_dtls(s, f)) {
+		*next = STAGE_DTLS; /* likewise */
+		return true;
+	}
 	spend(f, s->work.direction);
 	if (result == OUTCOME_OTHER && moved_ask())
 		return false;
-	if (f->protocol_method >= METHOD_ECH_OUTER)
+	if (f->protocol_method >= METHOD_ECH_OUTER || dtls_pending(f))
 		return false;
 	/* An announcement, or a question about the root: the next message may
 	 * well ask for a name, and a stronger method than its own would keep
@@ -182,7 +195,7 @@ static __always_inline bool inspect_udp(struct scratch *s, struct flow_hot *f,
 	if (result == OUTCOME_NAMELESS)
 		protocol_only(s, s->work.protocol, METHOD_DNS, 0);
 	if (result == OUTCOME_OTHER && f->protocol_method != METHOD_DNS) {
-		*next = dtls_name(s, f) ? STAGE_NAME : STAGE_MATCH;
+		*next = STAGE_MATCH;
 		return true;
 	}
 	return result == OUTCOME_NAME;

@@ -307,15 +307,15 @@ struct quic_keys {
 struct hello_slot {
 	__u64 owner; /* flow tag and direction; 0: free */
 	__u32 busy;
-	__u32 born;	  /* jiffies */
-	__u32 base;	  /* TCP sequence number of offset 0 */
-	__u32 contiguous; /* bytes from offset 0 without a hole */
-	__u32 synced;	  /* base is known to be the stream's start */
-	__u32 answered;	  /* the flow's other end has spoken */
-	__u32 due;	  /* contiguous bytes before it is read again */
-	__u32 work;	  /* that it was, see HELLO_WORK_MAX */
-	__u32 named;	  /* its name was given before it was whole */
-	__u32 reserved;
+	__u32 born;	       /* jiffies */
+	__u32 base;	       /* TCP sequence number of offset 0 */
+	__u32 contiguous;      /* bytes from offset 0 without a hole */
+	__u32 synced;	       /* base is known to be the stream's start */
+	__u32 answered;	       /* the flow's other end has spoken */
+	__u32 due;	       /* contiguous bytes before it is read again */
+	__u32 work;	       /* that it was, see HELLO_WORK_MAX */
+	__u32 named;	       /* its name was given before it was whole */
+	__u32 message;	       /* of DTLS: its number and length, see dtls.h */
 	struct quic_keys keys; /* of a hello that comes in QUIC */
 	__u64 cover[STREAM_BLOCKS];
 	struct bytes data;
@@ -724,6 +724,14 @@ struct quic_state {
 	struct aes_state aes;
 };
 
+/* How far a datagram of DTLS records was looked at. */
+struct dtls_state {
+	__u32 at;      /* of the next handshake message */
+	__u32 stop;    /* of the record that it is in */
+	__u32 message; /* number and length of the hello, 0: none so far */
+	__u32 fragments;
+};
+
 /* How far a STUN message was looked at, and what its attributes say. */
 struct stun_state {
 	__u32 at;    /* of the next attribute */
@@ -762,6 +770,7 @@ struct scratch {
 		struct moved_key key;
 		struct moved_value value;
 	} moved;
+	struct dtls_state dtls;
 	struct stun_state stun;
 	struct text_key text;	/* that is asked about */
 	struct text_value told; /* the best answer, confidence 0: none */

@@ -21,6 +21,7 @@
 #define HELLO_WORK_MAX (1 << 14)
 #define WORK_READ 8
 #define WORK_REBASE 256
+#define WORK_OPEN 256 /* a datagram's pieces */
 
 #define FULL_COVER (~0ULL)
 
@@ -60,6 +61,15 @@ static long hello_clear(__u32 i, struct hello_slot **h)
 }
 
 _Static_assert(STREAM_BLOCKS % CLEAR_STEP == 0, "cleared to the end");
+
+/* What was put together so far is of another hello. */
+static __always_inline void hello_restart(struct hello_slot *h)
+{
+	if (!h->work)
+		return;
+	h->contiguous = h->due = 0;
+	bpf_loop(STREAM_BLOCKS / CLEAR_STEP, hello_clear, &h, 0);
+}
 
 /* The slot's hello is done with, whichever way. */
 static __always_inline void hello_release(struct hello_slot *h)
@@ -164,6 +174,7 @@ static __always_inline struct hello_slot *hello_claim(__u64 owner, __u32 now,
 	best->born = now;
 	best->contiguous = 0;
 	best->due = best->work = best->named = 0;
+	best->message = 0;
 	best->keys.salt = 0;
 	bpf_loop(STREAM_BLOCKS / CLEAR_STEP, hello_clear, &best, 0);
 	return best;

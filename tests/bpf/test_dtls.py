@@ -13,6 +13,12 @@ from tests.hellos import vector
 from tests.packets import UDP
 
 
+def dtls_body(message: bytes, *, cookie: bytes = b"") -> bytes:
+    """A hello's body without the header, as DTLS has it (RFC 6347, 4.2.1)."""
+    session = 39 + message[38]
+    return message[4:session] + vector(cookie, 1) + message[session:]
+
+
 def datagram(
     message: bytes,
     *,
@@ -23,9 +29,7 @@ def datagram(
     epoch: int = 0,
 ) -> bytes:
     """A ClientHello of TLS as DTLS has it (RFC 6347, 4.2.2 and 4.2.1)."""
-    body = message[4:]
-    session = 35 + body[34]
-    body = body[:session] + vector(cookie, 1) + body[session:]
+    body = dtls_body(message, cookie=cookie)
     length = len(body) if fragment is None else fragment
     head = b"\x01" + len(body).to_bytes(3, "big") + b"\x00\x00"
     handshake = head + offset.to_bytes(3, "big") + length.to_bytes(3, "big") + body[:length]

@@ -138,17 +138,27 @@ def test_tls_after_something_else(site: Site, dialogue: str) -> None:
     }  # fmt: skip
 
 
-def test_dtls(site: Site) -> None:
+# A hello of 3 kB, in fragments that fit the path.
+OFFERED = ["webrtc", *(f"{number:03}".ljust(100, "x") for number in range(30))]
+FRAGMENTS = ("-alpn", ",".join(OFFERED), "-mtu", "600")
+
+
+@pytest.mark.parametrize("options", [(), FRAGMENTS], ids=["whole", "fragments"])
+def test_dtls(site: Site, options: tuple[str, ...]) -> None:
     certificate, key = site.made["one"]
     server = site.veth.network.start(
         site.veth.right.namespace,
-        *("openssl", "s_server", "-dtls1_2", "-accept", "4433"),
+        # It would end with its standard input, before the client has all that it waits for.
+        *("sh", "-c", 'tail -f /dev/null | openssl s_server "$@"', "sh"),
+        *("-dtls1_2", "-accept", "4433"),
         *("-cert", str(certificate), "-key", str(key)),
         stdout=subprocess.PIPE,
     )
     assert server.stdout
     assert b"ACCEPT\n" in iter(server.stdout.readline, b"")
-    # The server ends with its standard input, which may be too early for the client.
-    site.connect(4433, "-dtls1_2", "-servername", "www.example.org", check=False)
+    site.connect(4433, "-dtls1_2", "-servername", "www.example.org", *options)
     flow = site.flow(4433)
     assert (flow["protocol"], flow["host"], flow["method"]) == ("dtls", "www.example.org", "sni")
+    joined = site.cli.status()["counters"]["info_hello_joined"]["packets"]
+    assert joined == bool(options)
+    (flow,) = site.cli.json("flows", "--filter", "ja4:dd2d*")["flows"]

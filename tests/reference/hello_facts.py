@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 GREASE = {0x0A0A + 0x1010 * n for n in range(16)}
 TLS = {0x0304: "13", 0x0303: "12", 0x0302: "11", 0x0301: "10", 0x0300: "s3"}
+TLS |= {0xFEFC: "d3", 0xFEFD: "d2", 0xFEFF: "d1"}  # of DTLS, whose numbers count down
 
 
 def _take(data: bytes, width: int) -> tuple[bytes, bytes]:
@@ -63,6 +64,11 @@ def _hexadecimal(numbers: Iterator[int]) -> str:
     return ",".join(f"{n:04x}" for n in numbers)
 
 
+def _later(version: int) -> int:
+    """DTLS counts its versions down (RFC 6347, 4.1)."""
+    return version ^ 0xFF if version >> 8 == 0xFE else version
+
+
 def ja4(message: bytes, transport: str = "t") -> str:
     """The fingerprint of a handshake message."""
     version, suites, found = extensions(message)
@@ -70,7 +76,7 @@ def ja4(message: bytes, transport: str = "t") -> str:
     kinds = [kind for kind, _ in found if kind not in GREASE]
     schemes = [n for kind, data in found if kind == 13 for n in _numbers(_take(data, 2)[0])]
     protocol = first_protocol(found)
-    head = f"{transport}{TLS.get(max(offered, default=version), '00')}"
+    head = f"{transport}{TLS.get(max(offered, key=_later, default=version), '00')}"
     head += f"{'d' if 0 in kinds else 'i'}{min(len(suites), 99):02}{min(len(kinds), 99):02}"
     head += _ends(protocol) if protocol else "00"
     listed = [_hexadecimal(iter(sorted(set_aside(kinds))))]
