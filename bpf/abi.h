@@ -159,6 +159,7 @@ enum flow_state {
  * for direction d is BIT << d. */
 enum flow_flag {
 	FLOW_INITIATOR_1 = 1 << 0, /* endpoint 1 opened the flow, else 0 */
+	FLOW_KEPT = 1 << 1,	   /* client's segments are kept: late.h */
 	FLOW_FINAL = 1 << 2,	   /* nothing more to inspect */
 	FLOW_ANSWERED_0 = 1 << 3,  /* payload or ACK from endpoint 0 */
 	FLOW_ANSWERED_1 = 1 << 4,

@@ -44,7 +44,8 @@ __noinline int stream_open(struct scratch *s)
 		if (h) {
 			/* A datagram says where its pieces belong. */
 			h->synced = s->work.l4 == IPPROTO_UDP || s->work.late ||
-				    f->flags & (__u32)FLOW_ISN_0 << d;
+				    (f->flags & (__u32)FLOW_ISN_0 << d &&
+				     !s->work.keep);
 			h->base = s->work.sequence;
 			if (s->work.l4 == IPPROTO_TCP && h->synced &&
 			    !s->work.late)
@@ -147,6 +148,39 @@ static __always_inline bool stream_named(const struct scratch *s,
 				      f->protocol_method == METHOD_ECH_OUTER);
 }
 
+/* A slot of kept segments, before another is put there or the hello's first. What the
+ * server has answered, or what comes before the hello, is no part of one. */
+static __always_inline void stream_late(struct scratch *s, struct hello_slot *h,
+					const struct flow_hot *f)
+{
+	__u32 heard = f->spent[~s->work.direction & 1];
+	bool behind = (__s32)(s->work.sequence - h->base) >= 0;
+
+	if (h->synced)
+		return;
+	if (h->heard != heard || (s->work.late && behind)) {
+		hello_restart(h);
+		h->base = s->work.sequence;
+		h->heard = heard;
+	}
+	h->kept = s->work.keep;
+	h->work++;
+}
+
+/* Keep a segment; it is not read. */
+static __always_inline int stream_keep(void *ctx, enum hook hook,
+				       struct scratch *s, struct hello_slot *h,
+				       const struct piece *all)
+{
+	bool news;
+
+	if (h) {
+		hello_merge(h, s, all, &news);
+		hello_unlock(h);
+	}
+	return ctx_pass(hook);
+}
+
 static __always_inline int stage_stream(void *ctx, enum hook hook)
 {
 	struct scratch *s = scratch_get();
@@ -175,6 +209,12 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 	s->work.protocol = PROTOCOL_UNKNOWN;
 	s->work.partial = s->work.after = 0;
 	h = stream_slot(s, f);
+	if (!h && s->work.late) /* what was kept is there no more */
+		h = stream_slot(s, f);
+	if (h && (s->work.keep || s->work.late))
+		stream_late(s, h, f);
+	if (s->work.keep)
+		return stream_keep(ctx, hook, s, h, &all);
 	if (h)
 		h->named = s->work.named |= h->named;
 	if (!h) {
@@ -185,6 +225,7 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 	}
 	if (hello_merge(h, s, &all, &news))
 		result = stream_again(s, h, &answer);
+	h->synced |= s->work.late;
 	if (!news || result == OUTCOME_OTHER)
 		spend(f, d);
 	/* Where the start is not known for sure, it may yet come. */

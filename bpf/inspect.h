@@ -101,8 +101,10 @@ static __always_inline bool inspect_later(struct scratch *s, struct flow_hot *f,
 	*next = STAGE_NAME;
 	if (socks_read(s, 0))
 		return true;
-	*next = STAGE_MATCH;
-	return !protocol_settled(f);
+	if (late_keeps(s, f))
+		s->work.after = STAGE_STREAM;
+	*next = protocol_settled(f) ? s->work.after : STAGE_MATCH;
+	return *next != STAGE_INSPECT;
 }
 
 /* True: the next stage is in *next. */
@@ -118,7 +120,8 @@ static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 	*next = STAGE_STREAM;
 	if (f->protocol_method == METHOD_DNS)
 		return inspect_answer(s, f, next);
-	if (f->flags & (__u32)FLOW_PENDING_0 << d || where == POSITION_GAP)
+	if ((f->flags & (__u32)FLOW_PENDING_0 << d && !late_kept(s, f)) ||
+	    where == POSITION_GAP)
 		return true;
 	spend(f, d);
 	/* Only what a stream begins with says what the flow is; but TLS may begin
@@ -222,7 +225,7 @@ static __always_inline int stage_inspect(void *ctx, enum hook hook)
 	s->work.responder = (s->work.direction & 1) !=
 			    !!(f->flags & FLOW_INITIATOR_1);
 	s->work.after = s->work.open = s->work.late = 0;
-	s->work.partial = s->work.named = 0;
+	s->work.partial = s->work.named = s->work.keep = 0;
 	s->facts.whole = s->facts.walked = s->facts.tls_flags = 0;
 	s->facts.known = 0;
 	text_forget(s);

@@ -3,6 +3,9 @@
  * TLS that begins in the middle of a stream: after STARTTLS (RFC 3207, 9051, 2595,
  * 6120, 4217, 4511), after a database's request for it, behind a proxy. The flow
  * stays what it began as; the hello gives it a name, and so an application.
+ *
+ * Its segments may come in another order than they were sent in: a client's that begins
+ * no hello is kept in a slot of the assembler, for as long as the server says nothing.
  */
 #ifndef XDPPROBE_LATE_H
 #define XDPPROBE_LATE_H
@@ -103,6 +106,29 @@ static __always_inline bool late_begins(struct scratch *s, struct flow_hot *f)
 	}
 	s->work.late = 1;
 	return true;
+}
+
+/* Is the segment, which begins no hello, kept in case that one's first is still to come? */
+static __always_inline bool late_keeps(struct scratch *s, struct flow_hot *f)
+{
+	const struct flow_cold *c = cold_at(s->work.index);
+
+	if (!c || s->work.responder || c->tls_flags & TLS_LATE ||
+	    !late_possible(f->protocol))
+		return false;
+	flow_mark(f, FLOW_KEPT);
+	s->work.keep = 1;
+	return true;
+}
+
+/* Is what is put together of this direction nothing yet but kept segments? */
+static __always_inline bool late_kept(const struct scratch *s,
+				      const struct flow_hot *f)
+{
+	const struct flow_cold *c = cold_at(s->work.index);
+
+	return f->flags & FLOW_KEPT && !s->work.responder && c &&
+	       !(c->tls_flags & TLS_LATE);
 }
 
 #endif /* XDPPROBE_LATE_H */

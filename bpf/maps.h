@@ -307,15 +307,18 @@ struct quic_keys {
 struct hello_slot {
 	__u64 owner; /* flow tag and direction; 0: free */
 	__u32 busy;
-	__u32 born;	       /* jiffies */
-	__u32 base;	       /* TCP sequence number of offset 0 */
-	__u32 contiguous;      /* bytes from offset 0 without a hole */
-	__u32 synced;	       /* base is known to be the stream's start */
-	__u32 answered;	       /* the flow's other end has spoken */
-	__u32 due;	       /* contiguous bytes before it is read again */
-	__u32 work;	       /* that it was, see HELLO_WORK_MAX */
-	__u32 named;	       /* its name was given before it was whole */
-	__u32 message;	       /* of DTLS: its number and length, see dtls.h */
+	__u32 born;	  /* jiffies */
+	__u32 base;	  /* TCP sequence number of offset 0 */
+	__u32 contiguous; /* bytes from offset 0 without a hole */
+	__u32 synced;	  /* base is known to be the stream's start */
+	__u32 answered;	  /* the flow's other end has spoken */
+	__u32 due;	  /* contiguous bytes before it is read again */
+	__u32 work;	  /* that it was, see HELLO_WORK_MAX */
+	__u32 named;	  /* its name was given before it was whole */
+	__u32 message;	  /* of DTLS: its number and length, see dtls.h */
+	__u32 kept;	  /* segments that may be of a hello, see late.h */
+	__u32 heard;	  /* what the other end had said before those */
+	__u32 reserved;
 	struct quic_keys keys; /* of a hello that comes in QUIC */
 	__u64 cover[STREAM_BLOCKS];
 	struct bytes data;
@@ -538,6 +541,7 @@ struct work {
 	__u8 late; /* TLS begins with this packet, in the middle of a stream */
 	__u8 partial; /* there is a name, and more of its hello to come */
 	__u8 named;   /* the flow has the name of the hello in hand */
+	__u8 keep;    /* the segment may be a later one of a hello: late.h */
 };
 
 /* What loops carry along stands in a map, which the verifier does not follow: with

@@ -168,13 +168,13 @@ static __always_inline struct hello_slot *hello_claim(__u64 owner, __u32 now,
 		count(LOSS_HELLO_BUSY);
 		return NULL;
 	}
-	if (best->owner)
+	if (best->owner && !best->kept)
 		count(LOSS_HELLO_AGED);
 	best->owner = owner;
 	best->born = now;
 	best->contiguous = 0;
 	best->due = best->work = best->named = 0;
-	best->message = 0;
+	best->message = best->kept = best->heard = 0;
 	best->keys.salt = 0;
 	bpf_loop(STREAM_BLOCKS / CLEAR_STEP, hello_clear, &best, 0);
 	return best;

@@ -2,6 +2,7 @@
 """TLS that begins in the middle of a stream, and the hosts that proxies are asked for."""
 
 from collections.abc import Iterator
+from itertools import permutations
 from typing import NamedTuple
 
 import pytest
@@ -162,6 +163,51 @@ def test_in_pieces(plane: Plane, dialogue: Dialogue) -> None:
     talk.say(SERVER, *(stream[at : at + 1200] for at in range(0, len(stream), 1200)))
     assert (talk.name, talk.protocol) == ("www.example.com", dialogue.protocol)
     assert plane.tls(talk.talk) == (0x0303, {"TLS_LATE", "TLS_SNI_MISMATCH"})
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3)))[1:])
+@pytest.mark.parametrize("dialogue", DIALOGUES, ids=NAMES)
+def test_a_hello_whose_segments_come_in_any_order(
+    plane: Plane, dialogue: Dialogue, order: tuple[int, ...]
+) -> None:
+    plane.forget_hellos()
+    talk = Talk(plane, dialogue)
+    frames = [talk.frame(CLIENT, piece) for piece in (HELLO[:60], HELLO[60:130], HELLO[130:])]
+    plane.send(*(frames[number] for number in order))
+    assert (talk.name, talk.protocol) == ("www.example.com", dialogue.protocol)
+    talk.say(SERVER, records(server_hello(selected=0x0304)))
+    assert plane.tls(talk.talk) == (0x0304, {"TLS_LATE"})
+    assert plane.final(talk.talk)
+
+
+def test_what_was_said_before_is_no_part_of_a_hello(plane: Plane) -> None:
+    """Answered or not, and however near; nor is what an earlier hello might have been."""
+    other = hellos.records(hellos.simple_hello(b"another.example.org"))
+    for between in ([], [(SERVER, b"250 ok\r\n")]):
+        plane.forget_hellos()
+        talk = Talk(plane, DIALOGUES[0])
+        talk.say(CLIENT, other[60:130])
+        for side, line in between:
+            talk.say(side, line)
+        talk.say(CLIENT, HELLO[:60])
+        assert talk.name is None
+        talk.say(CLIENT, HELLO[60:])
+        assert (talk.name, plane.tls(talk.talk)) == ("www.example.com", (0, {"TLS_LATE"}))
+
+
+def test_segments_that_find_no_place_are_counted(plane: Plane) -> None:
+    plane.forget_hellos()
+    talks = [Talk(plane, DIALOGUES[0]) for _ in range(6 * plane.room("hello_slots"))]
+    before = plane.counters("LOSS_HELLO")
+    firsts = []
+    for talk in talks:
+        first, second = talk.frame(CLIENT, HELLO[:60]), talk.frame(CLIENT, HELLO[60:])
+        plane.send(second)
+        firsts.append(first)
+    plane.send(*firsts)
+    unnamed = sum(talk.name is None for talk in talks)
+    waiting = plane.room("hello_slots")  # at most, for what will not come again
+    assert waiting < unnamed <= waiting + sum(gain[0] for gain in plane.counted(before).values())
 
 
 @pytest.mark.parametrize("dialogue", DIALOGUES[:4], ids=NAMES[:4])
