@@ -6,6 +6,7 @@ Sources: RFC 9000 (packets, frames), 9001 (protection), 9369 (version 2), the dr
 
 import hashlib
 import hmac
+import random
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -124,6 +125,15 @@ def protect(head: bytes, frames: bytes, by: Keys, packet: int, width: int) -> by
     mask = cipher.update(sample)
     hidden = bytes(a ^ b for a, b in zip(head[-width:], mask[1:], strict=False))
     return bytes([head[0] ^ mask[0] & 0x0F]) + head[1:-width] + hidden + sealed
+
+
+def unopenable(seed: int) -> bytes:
+    """A datagram that is an Initial by its header, of another random id each, and noise behind."""
+    source = random.Random(seed)
+    head = bytes([0xC0 | source.randrange(16)]) + struct.pack(">I", V1) + b"\x08"
+    head += source.randbytes(8) + b"\0\0"
+    body = LEAST_DATAGRAM - len(head) - 2
+    return head + number(body, 2) + source.randbytes(body)
 
 
 def long_packet(kind: int, to: bytes, payload: bytes, *, version: int = V1) -> bytes:

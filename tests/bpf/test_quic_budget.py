@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Floods of Initials: no more of them are opened than the budget has, the rest is counted, costs
-little, and leaves other flows alone; who was skipped gets a name by its next Initial."""
+"""Floods of Initials: no more of them are opened, or tried, than the budget has, the rest is
+counted, costs little, and leaves other flows alone; who was skipped gets a name by its next
+Initial."""
 
 from collections.abc import Iterator
 from time import monotonic
@@ -66,6 +67,36 @@ def test_a_flood_of_initials(frugal: Loaded, hook: str) -> None:
     found = plane.flow(talk)
     assert found is not None
     assert found.name == NAME
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_flood_of_initials_that_nobody_can_open(frugal: Loaded, hook: str) -> None:
+    """Of random ids and bytes: each is tried or skipped, and counted; named flows stay so."""
+    plane = Plane(frugal, hook)
+    plane.clear()
+    named = {}
+    for number in range(100):
+        talk, name = plane.new_talk(), f"host{number}.example.org"
+        hello = hellos.records(hellos.simple_hello(name.encode()))
+        plane.send(*talk.handshake(), *talk.segments(hello))
+        named[talk] = name
+    route, count = Route(443), len(examples(FLOOD))
+    row = Row("flood", route, tuple(route.udp(quic.unopenable(seed)) for seed in range(64)))
+    counters = ("INFO_QUIC_OPENED", "LOSS_QUIC_SEALED", "LOSS_QUIC_BUDGET", "INFO_INSPECTED")
+    before = packets(plane, *counters)
+    with Feeder(hook, frugal.prog_fd(HOOKS[hook][0]), row, row.frames, 1) as feeder:
+        began = monotonic()
+        feeder.tested(count)
+        took = monotonic() - began
+    after = packets(plane, *counters)
+    opened, sealed, skipped, inspected = (b - a for a, b in zip(before, after, strict=True))
+    assert (opened, inspected) == (0, count)
+    assert sealed + skipped == count
+    assert BURST <= sealed <= 1.1 * (RATE * took + 2 * BURST)
+    for talk, name in named.items():
+        found = plane.flow(talk)
+        assert found is not None
+        assert found.name == name
 
 
 @pytest.mark.parametrize("hook", HOOKS)
