@@ -86,17 +86,40 @@ static __always_inline int dtls_read(struct scratch *s, struct bytes *m,
 	return result;
 }
 
-/* The slot is of this message, or begins anew with it: behind a HelloVerifyRequest the
- * client's next one has a cookie, and a higher number. */
-static __always_inline bool dtls_message_of(struct hello_slot *h, __u32 message)
+/* Does the hello's beginning, if it stands in this fragment, have the random of the one
+ * in the slot? Else another connection uses the ports. */
+static __always_inline bool dtls_same(const struct scratch *s,
+				      const struct hello_slot *h)
 {
-	if (h->message == message)
+	__u32 at = s->quic.piece[0].at;
+	__u64 differ = 0;
+
+	if (s->quic.piece[0].offset ||
+	    s->quic.piece[0].length < TLS_VERSION_AND_RANDOM ||
+	    h->contiguous < TLS_VERSION_AND_RANDOM)
 		return true;
-	if (h->message >> DTLS_LENGTH_BITS >= message >> DTLS_LENGTH_BITS &&
-	    h->message)
+	for (int i = 2; i < TLS_VERSION_AND_RANDOM; i += 8)
+		differ |= word_at(&s->payload, at + i) ^ word_at(&h->data, i);
+	return !differ;
+}
+
+/* The slot is of this hello, or begins anew with it: behind a HelloVerifyRequest the
+ * client's next one has a cookie, and a higher number. What is old is sent again, all of
+ * it (RFC 6347, 4.2.4), or of an earlier connection. */
+static __always_inline bool dtls_claim(const struct scratch *s,
+				       struct hello_slot *h)
+{
+	__u32 message = s->dtls.message, was = h->message;
+	bool old = age_of(s->work.now, h->born) > hello_timeout;
+
+	if (was == message && !old && dtls_same(s, h))
+		return true;
+	if (was && was != message && !old &&
+	    was >> DTLS_LENGTH_BITS >= message >> DTLS_LENGTH_BITS)
 		return false;
 	hello_restart(h);
 	h->message = message;
+	h->born = s->work.now;
 	return true;
 }
 
@@ -120,7 +143,7 @@ __noinline int dtls_gather(struct scratch *s)
 	if (!h)
 		return OUTCOME_MORE;
 	count(INFO_HELLO_PIECES);
-	if (!dtls_message_of(h, s->dtls.message)) {
+	if (!dtls_claim(s, h)) {
 		hello_unlock(h);
 		return OUTCOME_MORE;
 	}

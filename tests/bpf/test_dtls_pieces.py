@@ -5,20 +5,25 @@ no other."""
 
 import random
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
 
 from tests import hellos
-from tests.bpf.plane import Plane
+from tests.bpf.instances import ordinary
+from tests.bpf.plane import HOOKS, Plane
 from tests.bpf.test_dtls import HELLO, dtls_body
+from tests.bpf.test_full_hellos import Slots
 from tests.effort import examples
 from tests.hellos import vector
 from tests.packets import UDP, Conversation
 from tests.reference import dtls as reference
 from tests.reference import hello_facts
+from xdpprobe import catalogue as catalogues
 from xdpprobe.hellos import resolve_hellos
+from xdpprobe.loader import Loaded
 
 ROUNDS = 1500  # half on each hook
 BATCH = 50
@@ -116,6 +121,31 @@ def name(plane: Plane, talk: Conversation) -> str | None:
     return flow.name if flow else None
 
 
+def ja4(plane: Plane) -> str:
+    """Of the one flow that there is."""
+    cold = plane.loaded.array("flow_cold")
+    (number,) = cold[cold["tag"] != 0]["hello"].tolist()
+    (hello,) = resolve_hellos(plane.loaded.array("hellos"), [number]).values()
+    found = hello.ja4("d")
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def plane(plane: Plane) -> Plane:
+    """Without the unfinished hellos of other tests, which may leave no place."""
+    plane.forget_hellos()
+    return plane
+
+
+@pytest.fixture(scope="module")
+def knowing() -> Iterator[Loaded]:
+    """With the signatures that are shipped."""
+    with ordinary() as loaded:
+        loaded.tables().load(catalogues.load())
+        yield loaded
+
+
 def test_hellos_in_fragments(plane: Plane) -> None:
     source, total, unnamed = random.Random(30), 0, 0
     while total < len(examples(ROUNDS // 2)):
@@ -138,8 +168,9 @@ def test_hellos_in_fragments(plane: Plane) -> None:
 
 def test_damaged_fragments_give_no_false_name(plane: Plane) -> None:
     source = random.Random(31)
-    plane.forget_hellos()
-    for _ in examples(1000):
+    for number in examples(1000):
+        if number % BATCH == 0:
+            plane.forget_hellos()
         case = delivery(source)
         at = source.randrange(len(case.packets))
         ours, datagram = case.packets[at]
@@ -161,10 +192,7 @@ def test_a_name_that_comes_before_its_hello_is_whole(plane: Plane) -> None:
     assert not plane.final(talk)
     plane.send(talk.udp(record(fragment(body, middle, len(body)))))
     assert plane.final(talk)
-    cold = plane.loaded.array("flow_cold")
-    number = int(cold[(cold["tag"] != 0)]["hello"][0])
-    (hello,) = resolve_hellos(plane.loaded.array("hellos"), [number]).values()
-    assert hello.ja4("d") == hello_facts.ja4(HELLO, "d")
+    assert ja4(plane) == hello_facts.ja4(HELLO, "d")
 
 
 @pytest.mark.parametrize("missing", [(0, 10), (30, 31), (100, 180)])
@@ -195,6 +223,23 @@ def test_two_hellos_are_not_mixed(plane: Plane) -> None:
         assert name(plane, talk) is None
 
 
+@pytest.mark.parametrize("old", [True, False], ids=["aged", "by its random"])
+def test_another_connection_on_the_same_ports_is_not_mixed(plane: Plane, old: bool) -> None:
+    """Whose hello has the same number and length as one that never came whole."""
+    body, talk = dtls_body(HELLO), plane.new_talk(4433)
+    other = dtls_body(hellos.simple_hello(b"ftp.example.org", seed=1))
+    assert len(other) == len(body)
+    half = body.index(NAME) + 4
+    # Of the first one its end where that has aged, else its beginning.
+    plane.send(talk.udp(record(fragment(body, *((half, len(body)) if old else (0, half))))))
+    if old:
+        Slots(plane).age(3 * plane.loaded.hz)
+    plane.send(talk.udp(record(fragment(other, 0, half))))
+    assert name(plane, talk) is None
+    plane.send(talk.udp(record(fragment(other, half, len(other)))))
+    assert name(plane, talk) == "ftp.example.org"
+
+
 def test_a_flow_has_no_more_put_together_than_its_share(plane: Plane) -> None:
     """However long it brings what is new, and never a whole hello."""
     body, talk = bytes(16000), plane.new_talk(4433)
@@ -202,6 +247,20 @@ def test_a_flow_has_no_more_put_together_than_its_share(plane: Plane) -> None:
     for at in range(1, 8000, 20):
         plane.send(talk.udp(record(fragment(body, at, at + 10))))
     assert plane.counted(before)["INFO_HELLO_PIECES"][0] <= 64
+
+
+def test_a_hello_without_a_name_has_its_fingerprint(knowing: Loaded) -> None:
+    """As browsers send it in calls; a signature's pattern says what the flow is."""
+    for hook in HOOKS:
+        plane = Plane(knowing, hook)
+        plane.clear()
+        message = hellos.simple_hello(None)
+        body, talk = dtls_body(message), plane.new_talk(4433)
+        half = len(body) // 2
+        plane.send(talk.udp(record(fragment(body, half, len(body)))))
+        plane.send(talk.udp(record(fragment(body, 0, half))))
+        assert plane.evidence(talk) == "pattern"
+        assert ja4(plane) == hello_facts.ja4(message, "d")
 
 
 def test_versions_count_down(plane: Plane) -> None:
@@ -226,8 +285,6 @@ def test_versions_count_down(plane: Plane) -> None:
         plane.clear()
         body, talk = dtls_body(message), plane.new_talk(4433)
         plane.send(talk.udp(record(fragment(body, 0, len(body)))))
-        cold = plane.loaded.array("flow_cold")
-        number = int(cold[(cold["tag"] != 0)]["hello"][0])
-        (hello,) = resolve_hellos(plane.loaded.array("hellos"), [number]).values()
-        assert hello.ja4("d") == hello_facts.ja4(message, "d")
-        assert hello.ja4("d")[:3] == f"d{word}"
+        found = ja4(plane)
+        assert found == hello_facts.ja4(message, "d")
+        assert found[:3] == f"d{word}"
