@@ -20,7 +20,7 @@ def idle() -> Iterator[None]:
     instances.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def loaded() -> Iterator[Loaded]:
     if os.geteuid() != 0:
         pytest.skip("loading a BPF program needs root")
@@ -28,7 +28,7 @@ def loaded() -> Iterator[Loaded]:
         yield instance
 
 
-@pytest.fixture(scope="session", params=list(HOOKS))
+@pytest.fixture(scope="module", params=list(HOOKS))
 def shared_plane(request: pytest.FixtureRequest, loaded: Loaded) -> Plane:
     return Plane(loaded, request.param)
 
