@@ -113,6 +113,8 @@ enum protocol {
 	PROTOCOL_SMTPS = 115,
 	PROTOCOL_MYSQL = 123,
 	PROTOCOL_POSTGRESQL = 125,
+	PROTOCOL_HTTP_CONNECT = 188,
+	PROTOCOL_HTTP_PROXY = 189,
 	PROTOCOL_JABBER = 368,
 	PROTOCOL_DTLS = 337,
 };
@@ -128,6 +130,7 @@ enum method {
 	METHOD_PATTERN,
 	METHOD_ECH_OUTER,
 	METHOD_HTTP_HOST,
+	METHOD_HTTP_SERVER, /* what answers in the place of that host */
 	METHOD_SOCKS,
 	METHOD_CERTIFICATE,
 	METHOD_QUIC_SNI,
@@ -496,7 +499,9 @@ enum text_kind {
 	TEXT_STUN_ATTRIBUTE, /* its type, two bytes */
 	TEXT_STUN_REALM,     /* a domain, as in name_key: reversed, '.' */
 	TEXT_STUN_SOFTWARE,
-	TEXT_ALPN, /* of TLS, RFC 7301: whole, with a NUL behind */
+	TEXT_ALPN,	  /* of TLS, RFC 7301: whole, with a NUL behind */
+	TEXT_SERVER,	  /* of HTTP's answer, RFC 9110, 10.2.4 */
+	TEXT_SOAP_ACTION, /* of HTTP, SOAP 1.1, 6.1.1 */
 };
 
 struct text_key {
@@ -510,7 +515,8 @@ struct text_value {
 	__u16 app;
 	__u8 confidence; /* 0..100 */
 	__u8 final;
-	__u16 reserved;
+	__u8 in_place; /* of the host that was asked: it counts more */
+	__u8 reserved;
 };
 
 enum record_kind {

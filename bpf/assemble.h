@@ -96,7 +96,7 @@ stream_again(struct scratch *s, struct hello_slot *h, __u16 *answer)
 		return OUTCOME_MORE;
 	result = stream_read(s, &h->data, h->contiguous, &at);
 	if (result == OUTCOME_OTHER)
-		*answer = answer_read(&h->data, h->contiguous);
+		*answer = answer_read(s, &h->data, h->contiguous);
 	h->work += WORK_READ + h->contiguous / STREAM_BLOCK + at.records;
 	h->due = h->contiguous + (at.missing ? at.missing : 1);
 	s->work.partial = result == OUTCOME_NAME && at.missing;

@@ -171,7 +171,7 @@ static __always_inline int quic_outcome(void *ctx, enum hook hook,
 	}
 	quic_end(s, f, result == OUTCOME_NAMELESS);
 	if (result == OUTCOME_NAMELESS)
-		text_give(s, 0);
+		text_give(s, 0, METHOD_PATTERN);
 	return ctx_pass(hook);
 }
 

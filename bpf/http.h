@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The Host of an HTTP/1 request, and where its User-Agent and Content-Type stand (RFC
- * 9112, 3 and 5; RFC 9110, 7.2, 10.1.5 and 8.3).
+ * The Host of an HTTP/1 request, and where its User-Agent, Content-Type and SOAPAction
+ * stand (RFC 9112, 3 and 5; RFC 9110, 7.2, 10.1.5 and 8.3; SOAP 1.1, 6.1.1); of an answer
+ * the Server field and Content-Type (RFC 9110, 10.2.4).
  *
- *   method SP target SP "HTTP/1." digit CRLF
+ *   method SP target SP "HTTP/1." digit CRLF     or "HTTP/1." digit SP status CRLF
  *   *( field-name ":" OWS value OWS CRLF )
  *   CRLF
  *
@@ -98,7 +99,46 @@ struct http_scan {
 /* CONNECT: what follows is a connection to the target (RFC 9110, 9.3.6). */
 static __always_inline bool http_connects(const struct bytes *m)
 {
-	return be32_at(m, 0) == FOUR('C', 'O', 'N', 'N');
+	return be32_at(m, 0) == FOUR('C', 'O', 'N', 'N') &&
+	       byte_at(m, HTTP_METHOD_BYTES) != '/';
+}
+
+/* Where a request's target begins: behind the first blank, which http_method() saw
+ * or its last letters stand before. */
+static __always_inline __u32 http_target(const struct bytes *m)
+{
+	__u64 marks = zero_bytes(word_at(m, 0) ^ ONES * ' ');
+
+	if (marks)
+		return first_marked(marks) + 1;
+	marks = zero_bytes(word_at(m, 8) ^ ONES * ' ');
+	return marks ? 8 + first_marked(marks) + 1 : 0;
+}
+
+/* Is the target a whole URI? Only proxies are asked so (RFC 9112, 3.2.2). */
+static __always_inline bool http_absolute(const struct bytes *m)
+{
+	__u32 at = http_target(m);
+
+	if ((be32_at(m, at) | 0x20202020) != FOUR('h', 't', 't', 'p'))
+		return false;
+	if ((byte_at(m, at + 4) | 0x20) == 's')
+		at++;
+	return be24_at(m, at + 4) == FOUR(0, ':', '/', '/');
+}
+
+static __always_inline __u16 http_protocol(const struct bytes *m)
+{
+	if (http_connects(m))
+		return PROTOCOL_HTTP_CONNECT;
+	return http_absolute(m) ? PROTOCOL_HTTP_PROXY : PROTOCOL_HTTP;
+}
+
+/* Those that a request gives, and an answer does not tell apart. */
+static __always_inline bool http_named(__u16 protocol)
+{
+	return protocol == PROTOCOL_HTTP || protocol == PROTOCOL_HTTP_CONNECT ||
+	       protocol == PROTOCOL_HTTP_PROXY;
 }
 
 /* Behind "user": "-agent:", in either case. */
@@ -116,8 +156,21 @@ static __always_inline bool http_is_type(const struct bytes *m, __u32 at)
 	       byte_at(m, at + 12) == ':';
 }
 
+/* Behind "soap": "action:". */
+static __always_inline bool http_is_action(const struct bytes *m, __u32 at)
+{
+	return (be32_at(m, at + 4) | 0x20202020) == FOUR('a', 'c', 't', 'i') &&
+	       (be24_at(m, at + 8) | 0x202000) == FOUR(0, 'o', 'n', ':');
+}
+
+/* Behind "serv": "er:". */
+static __always_inline bool http_is_server(const struct bytes *m, __u32 at)
+{
+	return (be24_at(m, at + 4) | 0x202000) == FOUR(0, 'e', 'r', ':');
+}
+
 /*
- * One line: the first must end with the version, an empty one ends the header.
+ * One line: a request's first must end with the version, an empty one ends the header.
  * Returns 1 to stop. Global: verified once, and not for each word that an end may
  * stand in.
  */
@@ -135,12 +188,13 @@ __noinline int http_line(struct bytes *m, __u32 newline)
 	if (last > at && byte_at(m, last - 1) == '\r')
 		last--;
 	if (!state->lines++) {
+		if (state->answers)
+			goto next;
 		if (last >= at + HTTP_REQUEST_LINE_MIN &&
 		    be32_at(m, last - 8) == FOUR('H', 'T', 'T', 'P') &&
 		    be24_at(m, last - 4) == FOUR(0, '/', '1', '.')) {
 			/* CONNECT's target is the host (RFC 9112, 3.2.3). */
-			if (!http_connects(m) ||
-			    byte_at(m, HTTP_METHOD_BYTES) == '/')
+			if (!http_connects(m))
 				goto next;
 			state->value = HTTP_METHOD_BYTES;
 			state->result = OUTCOME_NAME;
@@ -168,6 +222,14 @@ __noinline int http_line(struct bytes *m, __u32 newline)
 	case FOUR('c', 'o', 'n', 't'):
 		if (!state->type && http_is_type(m, at))
 			state->type = at + 13;
+		break;
+	case FOUR('s', 'o', 'a', 'p'):
+		if (!state->action && http_is_action(m, at))
+			state->action = at + 11;
+		break;
+	case FOUR('s', 'e', 'r', 'v'):
+		if (!state->server && http_is_server(m, at))
+			state->server = at + 7;
 		break;
 	}
 next:
@@ -225,6 +287,11 @@ static __always_inline int http_host(const struct bytes *m, __u32 at, __u32 end,
 	return OUTCOME_NAME;
 }
 
+static __always_inline void http_forget(volatile struct http_state *state)
+{
+	state->agent = state->type = state->action = state->server = 0;
+}
+
 /* The request at the start of a stream's first `end` bytes. Global: verified
  * once. */
 __noinline int http_read(struct bytes *m, __u32 end, struct found *out)
@@ -242,7 +309,8 @@ __noinline int http_read(struct bytes *m, __u32 end, struct found *out)
 	opaque(s);
 	scan.state = &s->http;
 	scan.state->at = scan.state->from = scan.state->lines = 0;
-	scan.state->agent = scan.state->type = 0;
+	scan.state->answers = 0;
+	http_forget(scan.state);
 	scan.state->result = OUTCOME_MORE;
 	steps = bpf_loop(HTTP_STEPS_MAX, http_step, &scan, 0);
 	if (scan.state->result == OUTCOME_NAME)
@@ -258,6 +326,24 @@ static __always_inline bool http_answers(const struct bytes *m, __u32 end)
 {
 	return end >= 12 && be32_at(m, 0) == FOUR('H', 'T', 'T', 'P') &&
 	       be24_at(m, 4) == FOUR(0, '/', '1', '.');
+}
+
+/* Note where the fields of an answer stand, of those that these bytes have. Global:
+ * verified once. */
+__noinline int http_answer(struct bytes *m, __u32 end)
+{
+	struct http_scan scan = { .m = m, .end = end };
+	struct scratch *s = scratch_get();
+
+	if (!m || !s || end > STREAM_MAX)
+		return 0;
+	opaque(s);
+	scan.state = &s->http;
+	scan.state->at = scan.state->from = scan.state->lines = 0;
+	scan.state->answers = 1;
+	http_forget(scan.state);
+	bpf_loop(HTTP_STEPS_MAX, http_step, &scan, 0);
+	return 1;
 }
 
 #endif /* XDPPROBE_HTTP_H */

@@ -139,7 +139,7 @@ static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 		*next = STAGE_SERVER;
 	if (result == OUTCOME_MORE || result == OUTCOME_SERVER)
 		return true;
-	answer = answer_read(&s->payload, end);
+	answer = answer_read(s, &s->payload, end);
 	if (result == OUTCOME_OTHER && !answer)
 		return inspect_other(s, f, next);
 	flow_mark(f, (__u32)FLOW_START_0 << d);
@@ -252,9 +252,11 @@ static __always_inline int stage_name(void *ctx, enum hook hook)
 		dns_learn(s);
 	if (s->work.method == METHOD_SNI && !s->work.partial)
 		client_done(s);
+	if (s->work.method == METHOD_HTTP_HOST)
+		request_done(s);
 	if (s->work.method == METHOD_HTTP_HOST ||
 	    s->work.method == METHOD_SNI || s->work.method == METHOD_QUIC_SNI)
-		text_give(s, s->verdict.name);
+		text_give(s, s->verdict.name, METHOD_PATTERN);
 	if (s->work.partial && s->work.after) {
 		ctx_tail_call(ctx, hook, s->work.after);
 		count(LOSS_TAIL_CALL);

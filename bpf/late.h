@@ -11,6 +11,7 @@
 #define XDPPROBE_LATE_H
 
 #include "hello.h"
+#include "http.h"
 #include "verdict.h"
 
 #define CONFIDENCE_FINAL 90 /* of a pattern that nothing else is asked behind */
@@ -18,7 +19,8 @@
 static __always_inline bool late_possible(__u16 protocol)
 {
 	switch (protocol) {
-	case PROTOCOL_HTTP: /* CONNECT */
+	case PROTOCOL_HTTP: /* CONNECT's answer, where that was not seen */
+	case PROTOCOL_HTTP_CONNECT:
 	case PROTOCOL_LDAP:
 	case PROTOCOL_SOCKS:
 	case PROTOCOL_FTP_CONTROL:
@@ -53,7 +55,7 @@ static __always_inline bool protocol_settled(const struct flow_hot *f)
 		return f->protocol_method > METHOD_PATTERN;
 	if (tls_named(f->protocol) && f->protocol_confidence == 100)
 		return true;
-	return f->protocol != PROTOCOL_HTTP && late_possible(f->protocol) &&
+	return !http_named(f->protocol) && late_possible(f->protocol) &&
 	       f->protocol_confidence >= CONFIDENCE_FINAL;
 }
 

@@ -642,13 +642,16 @@ struct certificate_state {
 	__u32 dots; /* the common name has some */
 };
 
-/* How far the search for a Host field has come. */
+/* How far the search for a request's Host field has come, or for an answer's Server. */
 struct http_state {
-	__u32 at;    /* of the line that is looked at */
-	__u32 from;  /* where the search for its end goes on */
-	__u32 value; /* of the Host field, when found */
-	__u32 agent; /* the User-Agent field's, 0: none so far */
-	__u32 type;  /* the Content-Type field's, likewise */
+	__u32 at;      /* of the line that is looked at */
+	__u32 from;    /* where the search for its end goes on */
+	__u32 value;   /* of the Host field, when found */
+	__u32 agent;   /* the User-Agent field's, 0: none so far */
+	__u32 type;    /* the Content-Type field's, likewise */
+	__u32 action;  /* SOAPAction's */
+	__u32 server;  /* Server's */
+	__u32 answers; /* it is an answer */
 	__u32 lines;
 	__s32 result;
 	__u32 reserved;

@@ -70,6 +70,8 @@ static __always_inline void http_texts(struct scratch *s, struct bytes *m,
 		http_text(m, s->http.agent, end, TEXT_USER_AGENT);
 	if (s->http.type)
 		http_text(m, s->http.type, end, TEXT_CONTENT_TYPE);
+	if (s->http.action)
+		http_text(m, s->http.action, end, TEXT_SOAP_ACTION);
 }
 
 /* The protocol is known, a name is not (or not yet). */
@@ -179,7 +181,7 @@ stream_read(struct scratch *s, struct bytes *m, __u32 end, struct found *at)
 		return result;
 	s->work.protocol = tls_protocol(s);
 	s->work.method = METHOD_SNI;
-	s->work.open = 1;
+	s->work.open = 1; /* the other side's answer is still to come */
 	if (hello_answers(m, end))
 		return OUTCOME_SERVER;
 	if (hello_may_answer(m, end))
@@ -193,11 +195,9 @@ stream_read(struct scratch *s, struct bytes *m, __u32 end, struct found *at)
 	if (result == OUTCOME_NAME || result == OUTCOME_NAMELESS)
 		alpn_ask();
 	if (result == OUTCOME_OTHER) {
-		s->work.open = 0;
-		s->work.protocol = PROTOCOL_HTTP;
+		s->work.protocol = http_protocol(m);
 		s->work.method = METHOD_HTTP_HOST;
 		result = http_read(m, end, at);
-		s->work.open = http_connects(m);
 		if (result == OUTCOME_NAME || result == OUTCOME_NAMELESS)
 			http_texts(s, m, end);
 	}
@@ -211,12 +211,23 @@ stream_read(struct scratch *s, struct bytes *m, __u32 end, struct found *at)
 	return to && name_take(s, to, at) ? result : OUTCOME_NAMELESS;
 }
 
-/* Answers and banners, which need no name. */
-static __always_inline __u16 answer_read(const struct bytes *m, __u32 end)
+/* Answers and banners, which need no name. What an HTTP answer's fields say stands in
+ * scratch.told. */
+static __always_inline __u16 answer_read(struct scratch *s, struct bytes *m,
+					 __u32 end)
 {
 	if (end >= SSH_BANNER_MIN && be32_at(m, 0) == FOUR('S', 'S', 'H', '-'))
 		return PROTOCOL_SSH;
-	return http_answers(m, end) ? PROTOCOL_HTTP : PROTOCOL_UNKNOWN;
+	if (!http_answers(m, end))
+		return PROTOCOL_UNKNOWN;
+	generation_choose(s);
+	if (!http_answer(m, end))
+		return PROTOCOL_HTTP;
+	if (s->http.server)
+		http_text(m, s->http.server, end, TEXT_SERVER);
+	if (s->http.type)
+		http_text(m, s->http.type, end, TEXT_CONTENT_TYPE);
+	return PROTOCOL_HTTP;
 }
 
 /* A client's hello was read, to its name or to where it has none: what it sends
@@ -235,16 +246,59 @@ static __always_inline void stream_nameless(struct scratch *s)
 {
 	protocol_only(s, s->work.protocol, METHOD_PATTERN,
 		      s->work.protocol == PROTOCOL_DNS);
-	text_give(s, 0);
+	text_give(s, 0, METHOD_PATTERN);
 	if (s->work.method == METHOD_SNI)
 		client_done(s);
 }
 
+/* A request that gave a name has its answer: nothing else is to be learned, but behind
+ * CONNECT. What answers counts more than who was asked where its signature says that it
+ * stands in that one's place. */
+static __always_inline void http_answered(struct scratch *s)
+{
+	struct flow_hot *f = flow_at(s->work.index);
+	__u32 d = s->work.direction & 1;
+	__u32 method = METHOD_PATTERN;
+
+	if (s->told.in_place)
+		method = METHOD_HTTP_SERVER;
+	s->told.final = 0; /* the request may be still to come */
+	text_give(s, 0, method);
+	if (f && f->tag == s->work.tag &&
+	    f->protocol != PROTOCOL_HTTP_CONNECT &&
+	    f->spent[d ^ 1] >= inspect_budget)
+		direction_done(f, d);
+}
+
 static __always_inline void stream_answer(struct scratch *s, __u16 protocol)
 {
-	if (protocol)
+	struct flow_hot *f = flow_at(s->work.index);
+
+	if (!protocol)
+		return;
+	/* Its request knows better what kind of HTTP it is. */
+	if (protocol != PROTOCOL_HTTP || !f || !http_named(f->protocol) ||
+	    f->protocol_method < METHOD_PATTERN)
 		protocol_only(s, protocol, METHOD_PATTERN,
 			      protocol == PROTOCOL_SSH);
+	if (protocol == PROTOCOL_HTTP)
+		http_answered(s);
+}
+
+/* A request was read to its name: of CONNECT's client TLS may follow. */
+static __always_inline void request_done(struct scratch *s)
+{
+	struct flow_hot *f = flow_at(s->work.index);
+	__u32 d = s->work.direction & 1;
+
+	if (!f || f->tag != s->work.tag ||
+	    s->work.protocol == PROTOCOL_HTTP_CONNECT)
+		return;
+	s->told.final = 0; /* its answer is to be read */
+	direction_done(f, d);
+	/* Of a connection that began before, an answer may have been read. */
+	if (f->flags & (__u32)FLOW_START_0 << (d ^ 1))
+		direction_done(f, d ^ 1);
 }
 
 #endif /* XDPPROBE_READ_H */

@@ -204,7 +204,7 @@ static __always_inline int stage_stun(void *ctx, enum hook hook)
 	if (told && !s->stun.cookie && s->told.protocol != f->protocol)
 		return ctx_pass(hook);
 	if (told)
-		text_give(s, 0);
+		text_give(s, 0, METHOD_PATTERN);
 	if (s->work.l4 != IPPROTO_UDP)
 		return ctx_pass(hook);
 	if (f->app && f->app_method == METHOD_PATTERN)

@@ -78,9 +78,10 @@ __noinline int alpn_ask(void)
 	return 1;
 }
 
-/* The flow is what the texts say. `name`: the flow's, whose text stands in
- * scratch.name; 0: none. Global: verified once. */
-__noinline int text_give(struct scratch *s, __u64 name)
+/* The flow is what the texts say. `method`: what they count as for the application;
+ * `name`: the flow's, whose text stands in scratch.name; 0: none. Global: verified
+ * once. */
+__noinline int text_give(struct scratch *s, __u64 name, __u32 method)
 {
 	if (!s || !s->told.confidence)
 		return 0;
@@ -88,7 +89,7 @@ __noinline int text_give(struct scratch *s, __u64 name)
 		.protocol = s->told.protocol,
 		.app = s->told.app,
 		.protocol_method = METHOD_PATTERN,
-		.app_method = METHOD_PATTERN,
+		.app_method = method,
 		.confidence = s->told.confidence,
 		.final = s->told.final,
 		.name = name,

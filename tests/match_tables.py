@@ -54,7 +54,8 @@ TEXT_VALUE = np.dtype(
         ("app", "<u2"),
         ("confidence", "u1"),
         ("final", "u1"),
-        ("reserved", "<u2"),
+        ("in_place", "u1"),
+        ("reserved", "u1"),
     ]
 )
 _DTYPES = {

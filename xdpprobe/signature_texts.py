@@ -12,6 +12,7 @@ from xdpprobe.signature_values import Bad
 
 TEXT_LIMIT = 63  # TEXT_LEN of bpf/abi.h
 ALPN_LIMIT = 31  # below HELLO_ALPN of bpf/abi.h
+CERTAIN = 100  # confidence of a server that it answers in the place of who was asked
 SHORTEST = 3  # what begins a text says nothing if it is shorter
 TEXTS_LIMIT = 16_384  # of all signatures: max_entries of bpf/maps.h, texts
 # Those that bpf/http.h takes for a request's: RFC 9110, 9; RFC 5789; RFC 4918, 9; RFC 3253, 3.6.
@@ -95,12 +96,16 @@ KEYS: dict[str, Callable[[object], Any]] = {
     "stun_realm": _texts("stun_realm", _realm),
     "stun_software": _texts("stun_software", _beginning),
     "alpn": _texts("alpn", _alpn),
+    "server": _texts("server", _beginning),
+    "soap_action": _texts("soap_action", _beginning),
 }
 # The protocol, which is known by then, of those that say nothing of it.
 _WITHIN = {
     "user_agent": "HTTP",
     "content_type": "HTTP",
     "request": "HTTP",
+    "server": "HTTP",
+    "soap_action": "HTTP",
     "alpn": "TLS's or QUIC's",
 }
 _BESIDE = ("protocol", "app", "confidence", "source")

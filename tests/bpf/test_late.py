@@ -74,7 +74,7 @@ DIALOGUES = [
         (CLIENT, b"\x30\x1d\x02\x01\x01\x77\x18\x80\x16" + LDAP_OID),
         (SERVER, b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00"),
     ]),
-    Dialogue("HTTP", 3128, [
+    Dialogue("HTTP_CONNECT", 3128, [
         (CLIENT, b"CONNECT proxied.example:443 HTTP/1.1\r\nHost: other.example:443\r\n\r\n"),
         (SERVER, b"HTTP/1.1 200 Connection established\r\n\r\n"),
     ]),

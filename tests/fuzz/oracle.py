@@ -188,7 +188,7 @@ def read_stream(prefix: bytes, dns_port: bool) -> tuple[str | None, str] | None:
         pass
     try:
         request = http.parse_request(prefix)
-        return (request.host, "HTTP") if request else None
+        return (request.host, request.protocol) if request else None
     except ValueError:
         pass
     try:

@@ -32,10 +32,12 @@ MAX_TARGET = 16384
 @dataclass(frozen=True)
 class Request:
     """`host`: from the Host field, or CONNECT's target, without port; None if there is none or no
-    name in it."""
+    name in it. `protocol`: one of enum protocol, as CONNECT and requests for a whole URI are to
+    proxies."""
 
     method: str
     host: str | None
+    protocol: str = "HTTP"
 
 
 def parse_request(stream: bytes) -> Request | None:
@@ -55,17 +57,18 @@ def parse_request(stream: bytes) -> Request | None:
     if not target or not re.fullmatch(rb"HTTP/1\.[0-9]", version):
         raise ValueError("not a request line of HTTP/1")
     if method == b"CONNECT" and not target.startswith(b"/"):  # RFC 9112, 3.2.3
-        return Request(method.decode(), host_of(target))
+        return Request(method.decode(), host_of(target), "HTTP_CONNECT")
+    protocol = "HTTP_PROXY" if re.match(rb"(?i)https?://", target) else "HTTP"
     while True:
         line, found, rest = rest.partition(b"\n")
         if not found:
             return None
         line = line.removesuffix(b"\r")
         if not line:
-            return Request(method.decode(), None)
+            return Request(method.decode(), None, protocol)
         field, colon, value = line.partition(b":")
         if colon and field.lower() == b"host":
-            return Request(method.decode(), host_of(value.strip(b" \t")))
+            return Request(method.decode(), host_of(value.strip(b" \t")), protocol)
 
 
 def _method(stream: bytes) -> bytes | None:

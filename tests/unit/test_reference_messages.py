@@ -49,6 +49,23 @@ def test_http_requests(stream: bytes, host: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "target", "protocol"),
+    [
+        (b"GET", b"http://example.com/", "HTTP_PROXY"),
+        (b"POST", b"HTTPS://example.com/", "HTTP_PROXY"),
+        (b"GET", b"/http://example.com/", "HTTP"),
+        (b"GET", b"httpx://example.com/", "HTTP"),
+        (b"CONNECT", b"example.com:443", "HTTP_CONNECT"),
+        (b"CONNECT", b"/", "HTTP"),
+    ],
+)
+def test_requests_to_proxies(method: bytes, target: bytes, protocol: str) -> None:
+    request = http.parse_request(messages.http_request(b"a.b", method=method, target=target))
+    assert request is not None
+    assert request.protocol == protocol
+
+
+@pytest.mark.parametrize(
     "stream",
     [
         b"SSH-2.0-x\r\n",

@@ -108,6 +108,8 @@ def test_what_a_file_says(tmp_path: Path) -> None:
         ('"relay.example.com"', '"192.0.2.1"', 27, "is an address, not a name"),
         ('"relay.example.com"', f'"{"a" * 59}.com"', 27, "is longer than 62 bytes"),
         ('"relay.example.com"', '"relay.Example.com"', 27, "has capital letters"),
+        ("stun_software =", "server =", 24, "'server' says nothing of the protocol"),
+        ("stun_software =", "soap_action =", 24, "'soap_action' says nothing of the protocol"),
         ("stun_software =", "alpn =", 24, "'alpn' says nothing of the protocol"),
         ("stun_software", "stun_softwere", 28, "unknown key 'stun_softwere' in [[signature]]"),
     ],
@@ -143,6 +145,20 @@ def test_a_higher_layer_takes_a_text_over(tmp_path: Path) -> None:
     key["text"][:5] = np.frombuffer(b"Made/", np.uint8)
     value = np.frombuffer(table[key.tobytes()], layouts.dtype("text_value"))[0]
     assert (int(value["app"]), int(value["confidence"]), int(value["final"])) == (youtube, 90, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "confidence", "in_place"),
+    [("server", 100, 1), ("server", 99, 0), ("content_type", 100, 0), ("user_agent", 100, 0)],
+)
+def test_a_certain_server_answers_in_the_place_of_the_host(
+    tmp_path: Path, kind: str, confidence: int, in_place: int
+) -> None:
+    text = f'[[signature]]\napp = "youtube"\n{kind} = ["Made/"]\nconfidence = {confidence}\n'
+    signatures = load(tmp_path, text).signatures[:1]
+    layouts = abi.load_abi()
+    ((_, value),) = compile_texts(signatures, layouts)
+    assert int(np.frombuffer(value, layouts.dtype("text_value"))[0]["in_place"]) == in_place
 
 
 def test_the_table_is_not_endless(tmp_path: Path) -> None:

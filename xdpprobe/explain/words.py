@@ -21,6 +21,7 @@ METHODS = {
     "pattern": "a payload's bytes or a text in it fit a signature, or a rule knows its STUN realm",
     "ech-outer": "the outer server name of an encrypted ClientHello",
     "http-host": "the Host of an HTTP request",
+    "http-server": "what answered an HTTP request in the place of its Host, by its Server field",
     "socks": "the name that a SOCKS proxy was asked for",
     "certificate": "a name in the server's certificate",
     "quic-sni": "the server name in a QUIC ClientHello",

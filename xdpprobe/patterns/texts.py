@@ -8,7 +8,7 @@ import numpy as np
 
 from xdpprobe.errors import DataError
 from xdpprobe.signature_table import Signature
-from xdpprobe.signature_texts import TEXTS_LIMIT, Text
+from xdpprobe.signature_texts import CERTAIN, TEXTS_LIMIT, Text
 
 
 class Layouts(Protocol):
@@ -35,6 +35,7 @@ def compile_texts(signatures: Sequence[Signature], layouts: Layouts) -> list[tup
         key["text"][: len(text.data)] = np.frombuffer(text.data, np.uint8)
         value["protocol"], value["app"] = signature.protocol_id, signature.app_id
         value["confidence"], value["final"] = signature.confidence, signature.final
+        value["in_place"] = text.kind == "server" and signature.confidence == CERTAIN
         table.setdefault(key.tobytes(), value.tobytes())
     return list(table.items())
 
