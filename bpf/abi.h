@@ -502,6 +502,7 @@ enum text_kind {
 	TEXT_ALPN,	  /* of TLS, RFC 7301: whole, with a NUL behind */
 	TEXT_SERVER,	  /* of HTTP's answer, RFC 9110, 10.2.4 */
 	TEXT_SOAP_ACTION, /* of HTTP, SOAP 1.1, 6.1.1 */
+	TEXT_CERTIFICATE, /* its holder, X.520: common name, unit */
 };
 
 struct text_key {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The host names in an X.509 certificate (RFC 5280, 4.1 and 4.2.1.6), in DER (X.690):
+ * The host names in an X.509 certificate, and its subject's common name and unit (RFC
+ * 5280, 4.1, 4.1.2.4 and 4.2.1.6), in DER (X.690):
  *
  *   Certificate: SEQUENCE { tbsCertificate, algorithm, signature }
  *   tbsCertificate: SEQUENCE { [0] version, INTEGER serial, SEQUENCE algorithm,
@@ -32,6 +33,7 @@
 #define DER_EXTENSIONS 0xa3	 /* [3] of it */
 #define DER_DNS_NAME 0x82	 /* [2] of GeneralName */
 #define OID_COMMON_NAME 0x550403 /* 2.5.4.3 */
+#define OID_UNIT 0x55040b	 /* 2.5.4.11, organizationalUnitName */
 #define OID_SUBJECT_ALT 0x551d11 /* 2.5.29.17 */
 
 #define DER_STEP 16 /* elements a call by bpf_loop */
@@ -142,6 +144,19 @@ struct certificate_walk {
 	struct bytes *m;
 };
 
+enum { WANTED_COMMON = 1, WANTED_UNIT };
+
+/* Which attribute of the subject comes next, if the element just taken says that. */
+static __always_inline __u32 subject_wanted(const struct scratch *s,
+					    const struct bytes *m)
+{
+	if (s->der.tag != DER_OID)
+		return 0;
+	if (der_oid(s, m, OID_COMMON_NAME))
+		return WANTED_COMMON;
+	return der_oid(s, m, OID_UNIT) ? WANTED_UNIT : 0;
+}
+
 /* The next element of the subject. 0: that was all. Global, as the next two of their
  * kind: verified once, and not for each round of a loop. */
 __noinline int subject_element(struct scratch *s, struct bytes *m)
@@ -158,11 +173,14 @@ __noinline int subject_element(struct scratch *s, struct bytes *m)
 		s->der.at = s->der.from;
 		return true;
 	}
-	if (s->der.wanted) {
+	if (s->der.wanted == WANTED_COMMON) {
 		s->certificate.common = s->der.from;
 		s->certificate.common_length = s->der.to - s->der.from;
+	} else if (s->der.wanted == WANTED_UNIT) {
+		s->certificate.unit = s->der.from;
+		s->certificate.unit_length = s->der.to - s->der.from;
 	}
-	s->der.wanted = s->der.tag == DER_OID && der_oid(s, m, OID_COMMON_NAME);
+	s->der.wanted = subject_wanted(s, m);
 	der_skip(s);
 	return true;
 }

@@ -634,6 +634,7 @@ struct der_state {
 struct certificate_state {
 	__u32 subject, subject_stop;
 	__u32 common, common_length; /* the subject's last common name */
+	__u32 unit, unit_length;     /* its last organizational unit */
 	__u32 first, first_length;   /* the first dNSName */
 	__u32 alternatives, alternatives_stop;
 	__u32 rest; /* where the first dot of the server name is, 0: none */

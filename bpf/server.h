@@ -287,6 +287,31 @@ __noinline int certificate_decide(struct scratch *s)
 	return 1;
 }
 
+/* Ask for a text of the certificate's subject. Global: verified once. */
+__noinline int subject_text(struct scratch *s, __u32 at, __u32 length)
+{
+	__u32 zero = 0;
+	struct bytes *m = bpf_map_lookup_elem(&joined, &zero);
+
+	if (!s || !m)
+		return 0;
+	opaque(at);
+	if (at > STREAM_MAX - TEXT_LEN)
+		return 0;
+	text_take(s, TEXT_CERTIFICATE, &m->b[at], length);
+	text_ask(s);
+	return 1;
+}
+
+/* What the certificate calls its holder, where it has no names of hosts. */
+static __always_inline void subject_ask(struct scratch *s)
+{
+	generation_choose(s);
+	subject_text(s, s->certificate.common, s->certificate.common_length);
+	subject_text(s, s->certificate.unit, s->certificate.unit_length);
+	text_give(s, 0, METHOD_PATTERN);
+}
+
 /* Nothing more is to come of the server: keep what is known. True: a name is to be
  * decided. Global: verified once. */
 __noinline int server_end(struct scratch *s, __u32 read)
@@ -299,6 +324,8 @@ __noinline int server_end(struct scratch *s, __u32 read)
 	f = flow_at(s->work.index);
 	if (!f || f->tag != s->work.tag)
 		return 0;
+	if (read && !s->certificate.first_length)
+		subject_ask(s);
 	if (read)
 		named = certificate_decide(s);
 	tls_note(s, s->server.version, s->server.flags);

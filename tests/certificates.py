@@ -14,6 +14,7 @@ CHANGE_CIPHER_SPEC = b"\x14\x03\x03\x00\x01\x01"
 SERVER_HELLO_DONE = b"\x0e\x00\x00\x00"
 NEW_SESSION_TICKET = b"\x04" + vector(b"\x00\x00\x1c\x20" + vector(bytes(160), 2), 3)
 COMMON_NAME, ORGANISATION = b"\x55\x04\x03", b"\x55\x04\x0a"
+ORGANISATIONAL_UNIT = b"\x55\x04\x0b"
 KEY_USAGE, SUBJECT_ALT_NAME = b"\x55\x1d\x0f", b"\x55\x1d\x11"
 
 

@@ -98,6 +98,7 @@ KEYS: dict[str, Callable[[object], Any]] = {
     "alpn": _texts("alpn", _alpn),
     "server": _texts("server", _beginning),
     "soap_action": _texts("soap_action", _beginning),
+    "certificate": _texts("certificate", _beginning),
 }
 # The protocol, which is known by then, of those that say nothing of it.
 _WITHIN = {
@@ -106,6 +107,7 @@ _WITHIN = {
     "request": "HTTP",
     "server": "HTTP",
     "soap_action": "HTTP",
+    "certificate": "TLS",
     "alpn": "TLS's or QUIC's",
 }
 _BESIDE = ("protocol", "app", "confidence", "source")

@@ -110,6 +110,7 @@ def test_what_a_file_says(tmp_path: Path) -> None:
         ('"relay.example.com"', '"relay.Example.com"', 27, "has capital letters"),
         ("stun_software =", "server =", 24, "'server' says nothing of the protocol"),
         ("stun_software =", "soap_action =", 24, "'soap_action' says nothing of the protocol"),
+        ("stun_software =", "certificate =", 24, "'certificate' says nothing of the protocol"),
         ("stun_software =", "alpn =", 24, "'alpn' says nothing of the protocol"),
         ("stun_software", "stun_softwere", 28, "unknown key 'stun_softwere' in [[signature]]"),
     ],
