@@ -116,6 +116,8 @@ static __always_inline bool stream_end(struct scratch *s, enum outcome result,
 		count(LOSS_BUDGET);
 	if (result == OUTCOME_NAMELESS)
 		stream_nameless(s);
+	else if (result == OUTCOME_MALFORMED)
+		stream_malformed(s);
 	else
 		stream_answer(s, answer);
 	return false;

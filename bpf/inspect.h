@@ -146,6 +146,8 @@ static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 	*next = STAGE_NAME;
 	if (result == OUTCOME_NAMELESS)
 		stream_nameless(s);
+	else if (result == OUTCOME_MALFORMED)
+		stream_malformed(s);
 	else if (result == OUTCOME_OTHER)
 		stream_answer(s, answer);
 	return result == OUTCOME_NAME;

@@ -12,6 +12,7 @@
 #include "text.h"
 
 #define SSH_BANNER_MIN 8
+#define CONFIDENCE_MALFORMED 60
 
 static __always_inline void spend(struct flow_hot *f, __u32 direction)
 {
@@ -249,6 +250,19 @@ static __always_inline void stream_nameless(struct scratch *s)
 	text_give(s, 0, METHOD_PATTERN);
 	if (s->work.method == METHOD_SNI)
 		client_done(s);
+}
+
+/* It began as TLS does, and then said something else: more likely damaged than not TLS. */
+static __always_inline void stream_malformed(struct scratch *s)
+{
+	if (!s->work.protocol)
+		return;
+	s->verdict = (struct verdict){
+		.protocol = s->work.protocol,
+		.protocol_method = METHOD_PATTERN,
+		.confidence = CONFIDENCE_MALFORMED,
+	};
+	verdict_give();
 }
 
 /* A request that gave a name has its answer: nothing else is to be learned, but behind

@@ -129,6 +129,20 @@ def test_a_host_longer_than_a_name_can_be(plane: Plane, length: int) -> None:
     assert plane.counted(before)["LOSS_NAME_CHARS"][0] == 1
 
 
+@pytest.mark.parametrize("size", [1400, 30])
+def test_a_hello_that_contradicts_itself_is_of_tls(plane: Plane, size: int) -> None:
+    """It has no name, but nothing else begins so."""
+    stream = bytearray(hellos.records(hellos.simple_hello(b"example.com")))
+    ciphers = 5 + 4 + 2 + 32 + 1 + stream[43]
+    stream[ciphers : ciphers + 2] = b"\xff\xff"
+    before = plane.counters("LOSS_HELLO_MALFORMED")
+    talk = plane.new_talk(443)
+    plane.send(*talk.handshake(), *talk.segments(bytes(stream), size))
+    flow = found(plane, talk)
+    assert (flow.name, flow.protocol) == (None, protocol(plane, "TLS"))
+    assert plane.counted(before)["LOSS_HELLO_MALFORMED"][0] >= 1
+
+
 @pytest.mark.parametrize("host", [b"[2001:db8::1", b"[2001:db8: :1]", b"["])
 def test_a_bracket_that_is_not_closed(plane: Plane, host: bytes) -> None:
     talk = plane.new_talk(80)
