@@ -95,7 +95,7 @@ def table() -> Snapshot:
     hint = {**made, "protocol_method": 1, "protocol_confidence": 20}
     view_samples.put(snapshot, 4, dport=7001, spent=[3, 1], **hint)
     view_samples.put_name(snapshot, 0, 77, b"www.netflix.com")
-    view_samples.put(snapshot, 5, name=77, protocol=1, protocol_method=12, app=513, app_method=12)
+    view_samples.put(snapshot, 5, name=77, protocol=1, protocol_method=13, app=513, app_method=13)
     return snapshot
 
 

@@ -105,9 +105,9 @@ def small() -> Snapshot:
     s = empty()
     put_name(s, 0, 77, b"r3.googlevideo.com")
     put_name(s, 5, 78, b"evil\x1b[31m\xff.example")
-    common = {"protocol": 1, "protocol_method": 12, "protocol_confidence": 90, "state": 1}
+    common = {"protocol": 1, "protocol_method": 13, "protocol_confidence": 90, "state": 1}
     put(
-        s, 3, octets=(4100, 51200), packets=(12, 40), name=77, app=512, app_method=11,
+        s, 3, octets=(4100, 51200), packets=(12, 40), name=77, app=512, app_method=12,
         app_confidence=100, l4=17, **{**common, "protocol": 5},
     )  # fmt: skip
     put(s, 9, "2001:db8::1", 40000, "2001:db8::53", 53, l4=17, protocol=3, protocol_method=6,
@@ -115,7 +115,7 @@ def small() -> Snapshot:
     put(s, 12, "203.0.113.9", 1234, "10.0.0.2", 22, octets=(60, 0), packets=(1, 0), born=0.5,
         idle=0.5)  # fmt: skip
     put(s, 20, "192.168.1.7", 0, "10.0.0.2", 0, l4=1, vlan=12, octets=(98, 98), born=100, idle=50)
-    put(s, 33, "10.0.0.9", 50001, "198.51.100.4", 443, name=78, app=514, app_method=12,
+    put(s, 33, "10.0.0.9", 50001, "198.51.100.4", 443, name=78, app=514, app_method=13,
         app_confidence=100, octets=(2_000_000, 7_000_000_000), packets=(9000, 900_000),
         **common)  # fmt: skip
     return s
@@ -134,8 +134,8 @@ def crowd(size: int, flows: int, seed: int = 1, named: int = 500) -> Snapshot:
     hot["seen"][at] = NOW_JIFFIES - rng.integers(0, 4000, (flows, 2))
     hot["app"][at] = rng.choice([0, 0, 512, 513, 514, 515], flows)
     hot["protocol"][at] = rng.choice([0, 1, 1, 2, 3, 5], flows)
-    hot["app_method"][at] = rng.integers(1, 13, flows)
-    hot["protocol_method"][at] = rng.integers(1, 13, flows)
+    hot["app_method"][at] = rng.integers(1, 14, flows)
+    hot["protocol_method"][at] = rng.integers(1, 14, flows)
     hot["state"][at] = rng.integers(0, 3, flows)
     hot["flags"][at] = rng.integers(0, 2, flows)
     v6 = rng.random(flows) < 0.3
