@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests import hellos
-from tests.bpf.plane import FLOWS, HOOKS, Flow, Plane
+from tests.bpf.instances import ordinary
+from tests.bpf.plane import HOOKS, Flow, Plane
 from tests.certificates import (
     COMMON_NAME,
     ORGANISATION,
@@ -17,7 +18,7 @@ from tests.certificates import (
     name,
 )
 from xdpprobe import catalogue as catalogues
-from xdpprobe.loader import Loaded, load_object
+from xdpprobe.loader import Loaded
 
 RELAY, DEVICE = 7200, 7201
 SIGNATURES = """
@@ -48,7 +49,7 @@ confidence = 60
 def knowing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
     file: Path = tmp_path_factory.mktemp("signatures") / "made.toml"
     file.write_text(SIGNATURES)
-    with load_object(flows=FLOWS, names=FLOWS) as loaded:
+    with ordinary() as loaded:
         loaded.tables().load(catalogues.load([file]))
         yield loaded
 
@@ -57,6 +58,7 @@ def knowing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
 def plane(request: pytest.FixtureRequest, knowing: Loaded) -> Plane:
     plane = Plane(knowing, request.param)
     plane.clear()
+    plane.forget_hellos()
     return plane
 
 

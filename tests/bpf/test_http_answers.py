@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests import messages
-from tests.bpf.plane import FLOWS, HOOKS, Flow, Plane
+from tests.bpf.instances import ordinary
+from tests.bpf.plane import HOOKS, Flow, Plane
 from tests.packets import ACK, PSH
 from xdpprobe import catalogue as catalogues
-from xdpprobe.loader import Loaded, load_object
+from xdpprobe.loader import Loaded
 
 PORTAL, CAMERA, AGENT, ACTION = range(7200, 7204)
 SIGNATURES = (
@@ -51,7 +52,7 @@ HOST = b"www.made.invalid"
 def knowing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
     file: Path = tmp_path_factory.mktemp("signatures") / "made.toml"
     file.write_text(SIGNATURES)
-    with load_object(flows=FLOWS, names=FLOWS) as loaded:
+    with ordinary() as loaded:
         loaded.tables().load(catalogues.load([file]))
         yield loaded
 
@@ -64,6 +65,7 @@ def made(request: pytest.FixtureRequest, knowing: Loaded) -> Plane:
 @pytest.fixture
 def plane(made: Plane) -> Plane:
     made.clear()
+    made.forget_hellos()
     return made
 
 
