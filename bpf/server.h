@@ -287,9 +287,11 @@ __noinline int certificate_decide(struct scratch *s)
 	return 1;
 }
 
-/* Ask for a text of the certificate's subject. Global: verified once. */
-__noinline int subject_text(struct scratch *s, __u32 at, __u32 length)
+/* Ask for a text of the certificate's subject. Global: verified once; scratch is not
+ * an argument, since 6.1 takes none as a map's key. */
+__noinline int subject_text(__u32 at, __u32 length)
 {
+	struct scratch *s = scratch_get();
 	__u32 zero = 0;
 	struct bytes *m = bpf_map_lookup_elem(&joined, &zero);
 
@@ -307,8 +309,8 @@ __noinline int subject_text(struct scratch *s, __u32 at, __u32 length)
 static __always_inline void subject_ask(struct scratch *s)
 {
 	generation_choose(s);
-	subject_text(s, s->certificate.common, s->certificate.common_length);
-	subject_text(s, s->certificate.unit, s->certificate.unit_length);
+	subject_text(s->certificate.common, s->certificate.common_length);
+	subject_text(s->certificate.unit, s->certificate.unit_length);
 	text_give(s, 0, METHOD_PATTERN);
 }
 
