@@ -6,7 +6,7 @@
 #define XDPPROBE_COUNTERS_H
 
 #include "config.h"
-#include "maps.h"
+#include "scratch.h"
 
 static __always_inline void count_many(enum counter which, __u64 packets,
 				       __u64 bytes)

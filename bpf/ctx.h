@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 
-#include "maps.h"
+#include "scratch.h"
 
 enum hook { HOOK_XDP, HOOK_TC };
 

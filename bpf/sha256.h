@@ -6,7 +6,7 @@
 #ifndef XDPPROBE_SHA256_H
 #define XDPPROBE_SHA256_H
 
-#include "maps.h"
+#include "scratch.h"
 
 #define SHA256_ROUNDS 64
 #define SHA256_BLOCK 64 /* bytes */

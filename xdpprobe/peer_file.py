@@ -28,7 +28,7 @@ class Said(NamedTuple):
     """What is said of a peer: its label's number, and for how many seconds from now; 0: for ever.
 
     In tables and what is read from them `lasts` is the moment of the end instead, in the unit that
-    struct peer_value of bpf/abi.h has.
+    struct peer_value of bpf/abi_knowledge.h has.
     """
 
     label: int

@@ -6,7 +6,7 @@
     192.0.2.0/24            2001:db8::/32            all that begin so
 
 In the program a peer is 20 bytes: the address (IPv4 v4-mapped), the port, the IP protocol number,
-and of a prefix its length plus 1, else 0. So begins struct peer_slot of bpf/abi.h.
+and of a prefix its length plus 1, else 0. So begins struct peer_slot of bpf/abi_knowledge.h.
 """
 
 import socket

@@ -56,7 +56,7 @@ def compile_rules(
 ) -> list[tuple[bytes, bytes]]:
     """The (key, value) pairs of the kernel's table; of two alike rules the later one counts.
 
-    key_dtype, rule_dtype: struct name_key and struct name_rule of bpf/abi.h.
+    key_dtype, rule_dtype: struct name_key and struct name_rule of bpf/abi_knowledge.h.
     public_suffixes: node -> suffix, wanted only where names are cut to the registered domain.
     ech_names: names that stand for encrypted ones -> the flag that says so.
     Raises ValueError for a name that does not fit the key (the catalogue refuses it earlier).

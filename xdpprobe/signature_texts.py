@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from xdpprobe import signature_values as values
 from xdpprobe.signature_values import Bad
 
-TEXT_LIMIT = 63  # TEXT_LEN of bpf/abi.h
+TEXT_LIMIT = 63  # TEXT_LEN of bpf/abi_knowledge.h
 ALPN_LIMIT = 31  # below HELLO_ALPN of bpf/abi.h
 CERTAIN = 100  # confidence of a server that it answers in the place of who was asked
 SHORTEST = 3  # what begins a text says nothing if it is shorter
-TEXTS_LIMIT = 16_384  # of all signatures: max_entries of bpf/maps.h, texts
+TEXTS_LIMIT = 16_384  # of all signatures: max_entries of bpf/knowledge.h, texts
 # Those that bpf/http.h takes for a request's: RFC 9110, 9; RFC 5789; RFC 4918, 9; RFC 3253, 3.6.
 # fmt: off
 METHODS = (

@@ -18,7 +18,7 @@ CATEGORIES = frozenset((
 ))
 # fmt: on
 NAME_LIMIT = 31
-DOMAIN_LIMIT = 63  # NAME_KEY_LEN of bpf/abi.h, less the dot that ends a reversed name
+DOMAIN_LIMIT = 63  # NAME_KEY_LEN of bpf/abi_knowledge.h, less the dot that ends a reversed name
 
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
