@@ -40,7 +40,8 @@ __noinline int stream_open(struct scratch *s)
 		h = hello_find(owner, &busy);
 		if (h)
 			hello_release(h);
-		h = hello_claim(owner, s->work.now, (f->flags & both) == both);
+		h = hello_claim(owner, s->work.now, (f->flags & both) == both,
+				s->work.keep);
 		if (h) {
 			/* A datagram says where its pieces belong. */
 			h->synced = s->work.l4 == IPPROTO_UDP || s->work.late ||
@@ -204,7 +205,8 @@ static __always_inline int stage_stream(void *ctx, enum hook hook)
 		count(LOSS_STALE_FLOW);
 		return ctx_pass(hook);
 	}
-	count(INFO_HELLO_PIECES);
+	if (!s->work.keep)
+		count(INFO_HELLO_PIECES);
 	/* This very packet may just have given the name. It stands in the map: in a
 	 * register the verifier would walk the rest with it and without. */
 	s->work.named = stream_named(s, f) || s->work.partial;

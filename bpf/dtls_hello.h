@@ -177,8 +177,9 @@ static __always_inline int dtls_hello(struct scratch *s,
 	__u32 at = s->quic.piece[0].at, length = s->quic.piece[0].length;
 	struct found found = {};
 
-	/* All of it, in one fragment: that is longer than any that begins later. */
-	if (length == dtls_length(s->dtls.message))
+	/* All of it, in one fragment: that is longer than any that begins later. Where
+	 * another one has given the name, it must be the same. */
+	if (length == dtls_length(s->dtls.message) && !s->work.named)
 		return dtls_read(s, &s->payload, at, length, &found);
 	if (s->work.named && !(f->flags & pending))
 		return OUTCOME_MORE;
@@ -215,6 +216,8 @@ static __always_inline int stage_dtls(void *ctx, enum hook hook)
 	}
 	if (result == OUTCOME_MALFORMED)
 		count(LOSS_HELLO_MALFORMED);
+	if (result != OUTCOME_NAME && dtls_pending(f))
+		return ctx_pass(hook);
 	ctx_tail_call(ctx, hook,
 		      result == OUTCOME_NAME ? STAGE_NAME : STAGE_MATCH);
 	count(LOSS_TAIL_CALL);

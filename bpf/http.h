@@ -322,9 +322,12 @@ __noinline int http_read(struct bytes *m, __u32 end, struct found *out)
 	return scan.state->result;
 }
 
+#define HTTP_STATUS_MIN 12 /* "HTTP/1.1 200" */
+
 static __always_inline bool http_answers(const struct bytes *m, __u32 end)
 {
-	return end >= 12 && be32_at(m, 0) == FOUR('H', 'T', 'T', 'P') &&
+	return end >= HTTP_STATUS_MIN &&
+	       be32_at(m, 0) == FOUR('H', 'T', 'T', 'P') &&
 	       be24_at(m, 4) == FOUR(0, '/', '1', '.');
 }
 

@@ -107,6 +107,15 @@ static __always_inline bool inspect_later(struct scratch *s, struct flow_hot *f,
 	return *next != STAGE_INSPECT;
 }
 
+/* Has the request given all that the flow is to have, but for how its answer begins?
+ * That is not worth a slot. */
+static __always_inline bool http_only_answer(const struct scratch *s,
+					     const struct flow_hot *f)
+{
+	return s->work.responder && f->protocol_method == METHOD_HTTP_HOST &&
+	       f->protocol != PROTOCOL_HTTP_CONNECT;
+}
+
 /* True: the next stage is in *next. */
 static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 					enum stage *next)
@@ -120,10 +129,13 @@ static __always_inline bool inspect_tcp(struct scratch *s, struct flow_hot *f,
 	*next = STAGE_STREAM;
 	if (f->protocol_method == METHOD_DNS)
 		return inspect_answer(s, f, next);
-	if ((f->flags & (__u32)FLOW_PENDING_0 << d && !late_kept(s, f)) ||
-	    where == POSITION_GAP)
+	if (f->flags & (__u32)FLOW_PENDING_0 << d && !late_kept(s, f))
+		return true;
+	if (where == POSITION_GAP && !http_only_answer(s, f))
 		return true;
 	spend(f, d);
+	if (where == POSITION_GAP)
+		return false;
 	/* Only what a stream begins with says what the flow is; but TLS may begin
 	 * later, and then gives it a name. */
 	if (where == POSITION_LATER && !late_begins(s, f))

@@ -110,13 +110,20 @@ static __always_inline bool late_begins(struct scratch *s, struct flow_hot *f)
 	return true;
 }
 
+/* Does it end as a line of text does? Then it is a command, and may be a password. */
+static __always_inline bool late_is_line(const struct scratch *s)
+{
+	return s->work.length &&
+	       byte_at(&s->payload, s->work.length - 1) == '\n';
+}
+
 /* Is the segment, which begins no hello, kept in case that one's first is still to come? */
 static __always_inline bool late_keeps(struct scratch *s, struct flow_hot *f)
 {
 	const struct flow_cold *c = cold_at(s->work.index);
 
 	if (!c || s->work.responder || c->tls_flags & TLS_LATE ||
-	    !late_possible(f->protocol))
+	    !late_possible(f->protocol) || late_is_line(s))
 		return false;
 	flow_mark(f, FLOW_KEPT);
 	s->work.keep = 1;

@@ -165,6 +165,7 @@ static __always_inline bool client_named(const struct scratch *s)
 
 	return s->work.responder && f &&
 	       (f->protocol_method == METHOD_SNI ||
+		f->protocol_method == METHOD_HTTP_HOST ||
 		f->protocol_method == METHOD_ECH_OUTER);
 }
 
@@ -188,6 +189,8 @@ stream_read(struct scratch *s, struct bytes *m, __u32 end, struct found *at)
 	if (hello_may_answer(m, end))
 		return hello_wait(at, SERVER_HELLO_HEAD, end);
 	if (client_named(s)) { /* a server has no say in that */
+		if (end < HTTP_STATUS_MIN && byte_at(m, 0) == 'H')
+			return hello_wait(at, HTTP_STATUS_MIN, end);
 		if (end > TLS_RECORD_HEADER || !hello_begins(m, end))
 			return OUTCOME_OTHER;
 		return hello_wait(at, TLS_RECORD_HEADER + 1, end);
@@ -241,12 +244,32 @@ static __always_inline void client_done(struct scratch *s)
 		direction_done(f, s->work.direction);
 }
 
+/* A request was read, to its name or to where it has none: of CONNECT's client TLS may
+ * follow. */
+static __always_inline void request_done(struct scratch *s)
+{
+	struct flow_hot *f = flow_at(s->work.index);
+	__u32 d = s->work.direction & 1;
+
+	s->told.final =
+		0; /* its answer is to be read, or what follows CONNECT */
+	if (!f || f->tag != s->work.tag ||
+	    s->work.protocol == PROTOCOL_HTTP_CONNECT)
+		return;
+	direction_done(f, d);
+	/* Of a connection that began before, an answer may have been read. */
+	if (f->flags & (__u32)FLOW_START_0 << (d ^ 1))
+		direction_done(f, d ^ 1);
+}
+
 /* A stream that gives no name is of this protocol. Of DNS that was all; the
  * server's end of a TLS, SSH or HTTP connection may come first. */
 static __always_inline void stream_nameless(struct scratch *s)
 {
 	protocol_only(s, s->work.protocol, METHOD_PATTERN,
 		      s->work.protocol == PROTOCOL_DNS);
+	if (s->work.method == METHOD_HTTP_HOST)
+		request_done(s);
 	text_give(s, 0, METHOD_PATTERN);
 	if (s->work.method == METHOD_SNI)
 		client_done(s);
@@ -297,22 +320,6 @@ static __always_inline void stream_answer(struct scratch *s, __u16 protocol)
 			      protocol == PROTOCOL_SSH);
 	if (protocol == PROTOCOL_HTTP)
 		http_answered(s);
-}
-
-/* A request was read to its name: of CONNECT's client TLS may follow. */
-static __always_inline void request_done(struct scratch *s)
-{
-	struct flow_hot *f = flow_at(s->work.index);
-	__u32 d = s->work.direction & 1;
-
-	if (!f || f->tag != s->work.tag ||
-	    s->work.protocol == PROTOCOL_HTTP_CONNECT)
-		return;
-	s->told.final = 0; /* its answer is to be read */
-	direction_done(f, d);
-	/* Of a connection that began before, an answer may have been read. */
-	if (f->flags & (__u32)FLOW_START_0 << (d ^ 1))
-		direction_done(f, d ^ 1);
 }
 
 #endif /* XDPPROBE_READ_H */

@@ -311,6 +311,7 @@ static __always_inline void subject_ask(struct scratch *s)
 	generation_choose(s);
 	subject_text(s->certificate.common, s->certificate.common_length);
 	subject_text(s->certificate.unit, s->certificate.unit_length);
+	s->told.final = 0; /* the client's hello may be still to come */
 	text_give(s, 0, METHOD_PATTERN);
 }
 

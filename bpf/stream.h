@@ -85,6 +85,8 @@ static __always_inline struct hello_slot *hello_way(__u64 owner, __u32 i)
 	return bpf_map_lookup_elem(&hello_slots, &key);
 }
 
+#define RANK_OLD 0x80000000U /* and more: older than any is waited for */
+
 /* How willingly a slot is given up; 0: not at all. Anybody can send a SYN and
  * the start of a hello under false addresses, but gets no answer to them: such
  * hellos give way to those of flows that were answered, and then those do that
@@ -100,7 +102,7 @@ static __always_inline __u32 hello_rank(const struct hello_slot *h, __u32 now,
 		return 0xffffffffU;
 	age = age_of(now, h->born);
 	if (age > hello_timeout)
-		return 0x80000000U | age;
+		return RANK_OLD | age;
 	if (!h->synced)
 		return 0x40000000U | age;
 	late = age > hello_timeout / HELLO_PATIENCE;
@@ -132,12 +134,13 @@ static __always_inline struct hello_slot *hello_find(__u64 owner, bool *busy)
 	return NULL;
 }
 
-/* A slot for a new owner, locked and empty; NULL where all are in use. */
+/* A slot for a new owner, locked and empty; NULL where all are in use. `keep`: for what
+ * is not known to be of a hello, which pushes out nothing. */
 static __always_inline struct hello_slot *hello_claim(__u64 owner, __u32 now,
-						      bool answered)
+						      bool answered, bool keep)
 {
+	__u32 rank = keep ? RANK_OLD - 1 : 0;
 	struct hello_slot *best = NULL;
-	__u32 rank = 0;
 	__u64 was = 0;
 
 	for (__u32 i = 0; i < HELLO_WAYS; i++) {
@@ -155,7 +158,8 @@ static __always_inline struct hello_slot *hello_claim(__u64 owner, __u32 now,
 		}
 	}
 	if (!best) {
-		count(LOSS_HELLO_FULL);
+		if (!keep)
+			count(LOSS_HELLO_FULL);
 		return NULL;
 	}
 	if (!hello_lock(best)) {

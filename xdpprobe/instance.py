@@ -180,7 +180,7 @@ class Instance:
             assert inner is not None
             size = memory.trie_bytes(int(info[entries]), inner.key_size, inner.value_size)
             found.append(MapMemory(f"{name}.inner", size))
-        found += self._peer_bytes()
+        found.append(MapMemory("peers.inner", self._peer_bytes()))
         found += [
             MapMemory(name, sum(_pin_bytes(pin, cpus) for pin in pins))
             for name, pins in self.stage_pins().items()
@@ -189,18 +189,14 @@ class Instance:
         found.append(MapMemory("readers.inner", sum(rings)))
         return found
 
-    def _peer_bytes(self) -> list[MapMemory]:
-        """Sizes of the tables in `peers`: of pushed ones, and of published prefixes.
-
-        Both by the names that reports have had while those were maps of their own kinds.
-        """
+    def _peer_bytes(self) -> int:
+        """Size of the tables in `peers`: of pushed ones, and of published prefixes."""
         filters = self.tables().array("peer_filters")
-        sizes = [
-            0 if index is None else peer_maps.table_bytes(self.abi, filters[index])
+        return sum(
+            peer_maps.table_bytes(self.abi, filters[index])
             for index in self.tables().peer_places()
-        ]
-        names = ("peers.inner", "peer_prefixes.inner")
-        return [MapMemory(name, size) for name, size in zip(names, sizes, strict=True)]
+            if index is not None
+        )
 
     def _ring_bytes(self, index: int) -> int:
         """Size of a reader's ring, 0 without one; the default size where it cannot be asked."""

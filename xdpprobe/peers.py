@@ -116,6 +116,8 @@ class Peers:
             undo.pop_all()
         others = int(self._control["peers"][0]) & self._bits["PEERS_PUBLISHED"]
         self._control["peers"][0] = new | self._bits["PEERS_PUSHED"] | others
+        with self._table() as fd:
+            self._show(new, fd)  # no packet looks at the old ones any more
         self._give_up(old)
 
     def _install(self, place: int, made: peer_sets.PeerSet) -> None:
@@ -158,9 +160,14 @@ class Peers:
             if addition is None:
                 return False
             # The filter first: a peer that it does not let through would never be found.
+            before = record.copy()
             peer_sets.extend_filter(record, parts, self._abi.enums["peer_kind"])
-            addition.prepare()
-            self._show(place, fd)
+            try:
+                addition.prepare()
+                self._show(place, fd)
+            except BaseException:
+                self._filters[place] = before
+                raise
             addition.publish()
         return True
 

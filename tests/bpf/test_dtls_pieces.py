@@ -210,6 +210,28 @@ def test_what_does_not_come_gives_no_name(plane: Plane, missing: tuple[int, int]
     assert name(plane, talk) == NAME.decode()
 
 
+@pytest.mark.parametrize("client", [True, False])
+def test_another_hello_does_not_take_the_name_away(plane: Plane, client: bool) -> None:
+    """Of an end that sends a whole one of another random, while the rest of the first is out."""
+    body = dtls_body(HELLO)
+    other = dtls_body(hellos.simple_hello(b"another.example.org", seed=7))
+    talk = plane.new_talk(4433)
+    middle = body.index(NAME) + len(NAME) + 10
+    plane.send(talk.udp(record(fragment(body, 0, middle))))
+    plane.send(talk.udp(record(fragment(other, 0, len(other))), from_client=client))
+    assert name(plane, talk) == NAME.decode()
+
+
+def test_what_is_no_hello_does_not_end_one_that_is_awaited(plane: Plane) -> None:
+    body = dtls_body(HELLO)
+    middle = body.index(NAME) + 4
+    talk = plane.new_talk(4433)
+    plane.send(talk.udp(record(fragment(body, 0, middle))))
+    plane.send(talk.udp(record(b"\x01" + bytes(11))))
+    plane.send(talk.udp(record(fragment(body, middle, len(body)))))
+    assert name(plane, talk) == NAME.decode()
+
+
 def test_two_hellos_are_not_mixed(plane: Plane) -> None:
     """Neither of two numbers, nor of two lengths."""
     body, other = dtls_body(HELLO), dtls_body(hellos.simple_hello(b"another.example.org"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import messages
+from tests import hellos, messages
 from tests.bpf.instances import ordinary
 from tests.bpf.plane import HOOKS, Flow, Plane
 from tests.packets import ACK, PSH
@@ -204,6 +204,40 @@ def test_an_answer_in_pieces(plane: Plane) -> None:
     exchange.say(b"HTTP")
     exchange.say(answer(b"Server: Portal/1")[4:])
     assert (exchange.flow.app, exchange.final) == (PORTAL, True)
+
+
+SERVERS = {
+    "a request": b"GET / HTTP/1.1\r\nHost: www.other.invalid\r\n\r\n",
+    "a hello": hellos.records(hellos.simple_hello(b"www.other.invalid")),
+}
+
+
+@pytest.mark.parametrize("said", SERVERS)
+def test_a_server_has_no_say_in_who_was_asked(plane: Plane, said: str) -> None:
+    for size in (1400, 20):
+        flow = asked(plane, messages.http_request(HOST), SERVERS[said], size)
+        assert (flow.name, flow.app) == (HOST.decode(), 0)
+        assert flow.protocol == label(plane, "http")
+
+
+def test_a_request_without_a_host_has_its_answer_read(plane: Plane) -> None:
+    exchange = Exchange(plane)
+    exchange.say(b"GET / HTTP/1.0\r\nUser-Agent: Made/1\r\n\r\n", client=True)
+    assert (exchange.flow.app, exchange.final) == (AGENT, False)
+    exchange.say(answer(b"Server: Portal/1"))
+    assert (exchange.flow.app, exchange.final) == (PORTAL, True)
+
+
+def test_an_answer_whose_beginning_is_lost_takes_no_place(plane: Plane) -> None:
+    exchange = Exchange(plane)
+    exchange.say(messages.http_request(HOST), client=True)
+    exchange.next[False] += 1400
+    before = plane.counters()
+    for _ in range(20):
+        exchange.say(bytes(1400))
+    gains = plane.counted(before)
+    assert "INFO_HELLO_PIECES" not in gains
+    assert gains["INFO_INSPECTED"][0] == 8
 
 
 def test_an_answer_whose_request_was_not_seen(plane: Plane) -> None:

@@ -3,7 +3,7 @@
 
 import ipaddress
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -200,13 +200,16 @@ def test_an_addition_that_fails_adds_nothing(
 
 
 @contextmanager
-def shown(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[bytes, Said]]]:
+def shown(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch, look: Callable[[], None] = lambda: None
+) -> Iterator[list[dict[bytes, Said]]]:
     """What a table says before each step of an addition that packets may see."""
     seen: list[dict[bytes, Said]] = []
 
     def watched(function: Any) -> Any:
         def call(*arguments: Any) -> Any:
             seen.append(peers.read())
+            look()
             return function(*arguments)
 
         return call
@@ -218,12 +221,24 @@ def shown(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[b
         yield seen
 
 
-def test_nothing_is_seen_before_it_is_whole(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_seen_before_it_is_whole(
+    loaded: Loaded, peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane = Plane(loaded, "xdp")
     before, more = said(APP, "203.0.113.1"), said(OTHER, "198.51.100.20", "192.0.2.0/24")
     peers.replace(before)
-    with shown(peers, monkeypatch) as seen:
+    flows: list[object] = []
+    servers = [ipaddress.ip_address(text) for text in ("198.51.100.20", "192.0.2.7")]
+
+    def look() -> None:
+        flows.append([born(plane, towards(server)) for server in servers])
+
+    with shown(peers, monkeypatch, look) as seen:
         peers.add(more)
     assert seen == [before] * 3
+    assert flows == [[NOTHING, NOTHING]] * 3
+    look()
+    assert flows[3] == [(OTHER, "peer"), (OTHER, "prefix")]
     assert peers.read() == {**before, **more}
 
 

@@ -196,7 +196,7 @@ def test_prefixes_of_signatures(cli: Cli, veth: Veth, tmp_path: Path) -> None:
     cli("peers", "add", "198.51.100.0/25", "--label", "own")
     assert flow_to(cli, veth, "198.51.100.20", 9, 5002) == ("own", "prefix")
     assert flow_to(cli, veth, "198.51.100.200", 9, 5003) == ("other", "prefix")
-    assert cli.json("status")["memory_maps"]["peer_prefixes.inner"] > 0
+    assert cli.json("status")["memory_maps"]["peers.inner"] > 0
     cli("signatures", "load")
     assert flow_to(cli, veth, "198.51.100.200", 9, 5004) == (None, None)
     assert cli.json("status")["peers"] == {"pushed": 1, "published": SHIPPED}
