@@ -20,6 +20,10 @@ SUMMARY = (
     ("TLS hello in 2 segments", 0),
     ("HTTP request", 0),
     ("DNS query", 0),
+    ("QUIC Initial, version 1", 0),
+    ("QUIC Initial, version 2", 0),
+    ("QUIC hello in 2 datagrams", 0),
+    ("QUIC 1-RTT packet of a named flow", 1000),
     ("unmatched UDP payload", 0),
 )
 

@@ -11,8 +11,6 @@ from tests.repo.tree import ROOT
 
 DOCS = ROOT / "docs"
 DATA = json.loads((DOCS / "performance.json").read_text())
-# Parts that `make bench` has learnt since the data were taken; none of them once they were.
-TO_COME = {"signatures", "peers"}
 PLOTS = re.findall(r"\]\((performance-[a-z]+\.svg)\)", (DOCS / "performance.md").read_text())
 
 
@@ -43,7 +41,7 @@ def test_the_readme_has_no_times_and_rates_but_those_of_the_data() -> None:
 
 
 def test_all_parts_are_there_and_of_a_whole_run(performance: ModuleType) -> None:
-    assert set(performance.SECTIONS) - set(DATA) <= TO_COME
+    assert set(performance.SECTIONS) <= set(DATA)
     assert not DATA["quick"]
 
 
