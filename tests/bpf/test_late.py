@@ -197,7 +197,7 @@ def test_what_was_said_before_is_no_part_of_a_hello(plane: Plane) -> None:
 
 def test_segments_that_find_no_place_are_counted(plane: Plane) -> None:
     plane.forget_hellos()
-    talks = [Talk(plane, DIALOGUES[0]) for _ in range(6 * plane.room("hello_slots"))]
+    talks = [Talk(plane, DIALOGUES[0]) for _ in range(3 * plane.room("hello_slots"))]
     before = plane.counters("LOSS_HELLO")
     firsts = []
     for talk in talks:
