@@ -63,10 +63,11 @@ def wipe(loaded: Loaded) -> None:
         elif table.type in (abi.ARRAY, abi.PERCPU_ARRAY):
             zero(loaded.map_fd(name), table.type == abi.PERCPU_ARRAY)
         else:
-            _empty(loaded.map_fd(name), table.key_size)
+            empty(loaded.map_fd(name), table.key_size)
 
 
-def _empty(fd: int, size: int) -> None:
+def empty(fd: int, size: int) -> None:
+    """Removes all elements; `size`: of a key."""
     key = next_key(fd, size)
     while key is not None:
         # An array of maps keeps its indices.

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A data plane under fire: sends a batch, and says which invariant it broke."""
 
-import ctypes
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
@@ -10,14 +9,14 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from tests.bpf.instances import empty
 from tests.bpf.plane import zero
 from tests.fuzz.batch import Answer, Array, Batch, Runner, batch_of
 from tests.fuzz.mutate import TAME
 from tests.fuzz.seeds import MARK
 from tests.fuzz.trim import Trimmers
 from tests.packets import Conversation
-from xdpprobe import catalogue, syscall
-from xdpprobe.libbpf import library
+from xdpprobe import catalogue
 from xdpprobe.loader import load_object
 from xdpprobe.settings import PRIVACY
 
@@ -110,7 +109,8 @@ class Arena:
         return bool((self._runner.run(batch).code == 0).all())
 
     def clear(self) -> None:
-        """Forgets all flows and names."""
+        """Forgets all flows and names, and which connections they were."""
+        empty(self._loaded.map_fd("moved"), self._loaded.abi.maps["moved"].key_size)
         for table in (self.hot, self._cold, self._names, self._hellos):
             table.view(np.uint8)[:] = 0
 
@@ -124,11 +124,7 @@ class Arena:
 
     def forget_fragments(self) -> None:
         """Empties the memory of first fragments."""
-        fragments = self._loaded.map_fd("fragments")
-        size = syscall.map_info(fragments).key_size
-        key = ctypes.create_string_buffer(size)
-        while library().bpf_map_get_next_key(fragments, None, key) == 0:
-            syscall.delete(fragments, key.raw)
+        empty(self._loaded.map_fd("fragments"), self._loaded.abi.maps["fragments"].key_size)
 
     def account(self, batch: Batch) -> tuple[Counter[tuple[object, str]], list[str]]:
         """Sends a batch to an empty table: who sent what, or for which reason it is in no flow;
