@@ -295,7 +295,7 @@ def unnamed(path: Path, signatures: list[Path], hints: bool) -> Iterator[Sample]
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("captures", nargs="+", type=Path, metavar="CAPTURE")
-    parser.add_argument("--signatures", action="append", type=Path, default=[], metavar="DIR")
+    parser.add_argument("--signatures", action="append", type=Path, default=[], metavar="DIR|FILE")
     parser.add_argument(
         "--hints", action="store_true", help="flows that a port alone names count as unnamed"
     )

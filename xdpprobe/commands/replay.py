@@ -64,7 +64,7 @@ def add_parser(subparsers: Any) -> None:
         help="flows are the tunnels, or what they carry (default: outer)",
     )
     parser.add_argument(
-        "--signatures", type=Path, action="append", metavar="DIR", help="more signature files"
+        "--signatures", type=Path, action="append", metavar="DIR|FILE", help="more signature files"
     )
     report.add_filter(parser)
     parser.set_defaults(offline=True, run=run)
