@@ -6,11 +6,10 @@ reference matcher with it, without a kernel.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from xdpprobe.patterns.compiler import Compiled
 from xdpprobe.signature_texts import KEYS
 
 DEPTH = 256
@@ -97,7 +96,16 @@ class Packet:
     stage: int = 0
 
 
-def answer(compiled: Compiled, packet: Packet) -> Any:
+class Tables(Protocol):
+    """What of `Compiled` the kernel is given."""
+
+    @property
+    def classes(self) -> Any: ...
+    @property
+    def automaton(self) -> Any: ...
+
+
+def answer(compiled: Tables, packet: Packet) -> Any:
     """The row that answers, or None."""
     table = compiled.classes[(packet.l4 == "udp") * 2 + packet.responder]
     length = len(packet.payload)
@@ -134,7 +142,7 @@ def _field_agrees(row: Any, payload: bytes) -> bool:
     return total <= len(payload) if flags & 2 else total == len(payload)
 
 
-def _accepted(compiled: Compiled, row: Any, payload: bytes) -> bool:
+def _accepted(compiled: Tables, row: Any, payload: bytes) -> bool:
     if not row["state"]:
         return True
     state = int(row["state"])

@@ -8,8 +8,9 @@ from tests.bpf import instances
 from tests.bpf.instances import ordinary
 from tests.bpf.plane import HOOKS, Plane
 from tests.bpf.pushed import MemoryShelf, publish
+from xdpprobe.catalogue import Catalogue
 from xdpprobe.clock import Clock
-from xdpprobe.loader import Loaded
+from xdpprobe.loader import Loaded, load_tables
 from xdpprobe.peers import Peers
 
 
@@ -21,10 +22,18 @@ def idle() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def loaded() -> Iterator[Loaded]:
+def knowledge() -> Catalogue | None:
+    """What the module's data plane knows: nothing, where a module does not say otherwise."""
+    return None
+
+
+@pytest.fixture(scope="module")
+def loaded(knowledge: Catalogue | None) -> Iterator[Loaded]:
     if os.geteuid() != 0:
         pytest.skip("loading a BPF program needs root")
     with ordinary() as instance:
+        if knowledge:
+            load_tables(instance, knowledge)
         yield instance
 
 
@@ -35,8 +44,9 @@ def shared_plane(request: pytest.FixtureRequest, loaded: Loaded) -> Plane:
 
 @pytest.fixture
 def plane(shared_plane: Plane) -> Plane:
-    """A data plane without flows; every test has it once a hook."""
+    """A data plane without flows and unfinished hellos; every test has it once a hook."""
     shared_plane.clear()
+    shared_plane.forget_hellos()
     return shared_plane
 
 

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a certificate calls its holder, where it names no host: a text as others."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests import hellos
-from tests.bpf.instances import ordinary
-from tests.bpf.plane import HOOKS, Flow, Plane
+from tests.bpf.made import made_up
+from tests.bpf.plane import Flow, Plane
 from tests.certificates import (
     COMMON_NAME,
     ORGANISATION,
@@ -17,8 +14,7 @@ from tests.certificates import (
     flight,
     name,
 )
-from xdpprobe import catalogue as catalogues
-from xdpprobe.loader import Loaded
+from xdpprobe.catalogue import Catalogue
 
 RELAY, DEVICE = 7200, 7201
 SIGNATURES = """
@@ -46,20 +42,8 @@ confidence = 60
 
 
 @pytest.fixture(scope="module")
-def knowing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
-    file: Path = tmp_path_factory.mktemp("signatures") / "made.toml"
-    file.write_text(SIGNATURES)
-    with ordinary() as loaded:
-        loaded.tables().load(catalogues.load([file]))
-        yield loaded
-
-
-@pytest.fixture(params=list(HOOKS))
-def plane(request: pytest.FixtureRequest, knowing: Loaded) -> Plane:
-    plane = Plane(knowing, request.param)
-    plane.clear()
-    plane.forget_hellos()
-    return plane
+def knowledge() -> Catalogue:
+    return made_up(SIGNATURES)
 
 
 def answered(plane: Plane, holder: bytes, asked: bytes | None = None, size: int = 1400) -> Flow:

@@ -6,23 +6,23 @@ import itertools
 import random
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from tests import hellos, messages
-from tests.bpf.instances import lent, ordinary
+from tests.bpf.instances import lent
+from tests.bpf.made import made_up
 from tests.bpf.plane import FLOWS, HOOKS, Flow, Plane
 from tests.effort import examples, some
 from tests.messages import TYPE_AAAA, TYPE_CNAME, dns_name, dns_query, dns_record, dns_reply
 from tests.packets import ACK, SYN, TCP, UDP, Conversation, Endpoint
 from tests.reference import dns
-from xdpprobe import catalogue as catalogues
 from xdpprobe import syscall
 from xdpprobe.catalogue import Catalogue
 from xdpprobe.libbpf import library
-from xdpprobe.loader import Loaded, load_tables
+from xdpprobe.loader import load_tables
 from xdpprobe.rules import NameRule
 
 VIDEO, MUSIC, MADE = 1001, 1002, 7200
@@ -83,26 +83,14 @@ def forget(plane: Plane) -> None:
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+def knowledge() -> Catalogue:
     """Two applications by names, one by a pattern."""
-    file = tmp_path_factory.mktemp("signatures") / "made.toml"
-    file.write_text(SIGNATURE)
-    shipped_and_made = catalogues.load([file])
-    return replace(shipped_and_made, rules=RULES, signatures=shipped_and_made.signatures[:1])
+    return made_up(SIGNATURE, RULES)
 
 
-@pytest.fixture(scope="module")
-def knowing(known: Catalogue) -> Iterator[Loaded]:
-    with ordinary() as loaded:
-        load_tables(loaded, known)
-        yield loaded
-
-
-@pytest.fixture(params=list(HOOKS))
-def told(request: pytest.FixtureRequest, knowing: Loaded) -> Plane:
+@pytest.fixture
+def told(plane: Plane) -> Plane:
     """A data plane without flows, to which no DNS answer has come."""
-    plane = Plane(knowing, request.param)
-    plane.clear()
     forget(plane)
     return plane
 
@@ -551,11 +539,11 @@ def test_four_queries_of_a_flow_may_wait(told: Plane, queries: int) -> None:
     assert found == list(range(queries))[-4:]
 
 
-def test_names_are_not_kept_with_the_addresses(known: Catalogue) -> None:
+def test_names_are_not_kept_with_the_addresses(knowledge: Catalogue) -> None:
     """Under --privacy hash the application is known all the same, and nothing else is there."""
     with lent({"privacy": 1}, flows=1024, programs=["xdp_entry"]) as loaded:
         plane = Plane(loaded, "xdp")
-        load_tables(loaded, known)
+        load_tables(loaded, knowledge)
         host = client()
         resolve(plane, host, NAME, dns_record(SERVER.packed))
         assert app_of(plane, host) == VIDEO
@@ -570,11 +558,11 @@ START = 1_700_000_000
 
 
 @pytest.fixture(scope="module")
-def timed(known: Catalogue) -> Iterator[Plane]:
+def timed(knowledge: Catalogue) -> Iterator[Plane]:
     """A data plane whose clock is the map `replay`."""
     constants = {"replaying": 1, "idle_new": 1 << 30, "idle_least": 1 << 30}
     with lent(constants, flows=1024, programs=["xdp_entry"], hz=TICKS) as loaded:
-        load_tables(loaded, known)
+        load_tables(loaded, knowledge)
         yield Plane(loaded, "xdp")
 
 
@@ -623,12 +611,12 @@ def hosts(count: int) -> Sequence[str]:
 
 
 @pytest.mark.parametrize("hook", list(HOOKS))
-def test_more_addresses_than_are_remembered(hook: str, known: Catalogue) -> None:
+def test_more_addresses_than_are_remembered(hook: str, knowledge: Catalogue) -> None:
     """The last ones are known, the first ones gone, and nothing else suffers."""
     room = 8192
     with lent(flows=FLOWS, sizes={"resolved": room}, programs=[HOOKS[hook][0]]) as loaded:
         plane = Plane(loaded, hook)
-        load_tables(loaded, known)
+        load_tables(loaded, knowledge)
         records = [dns_record(bytes([203, 0, 113, last])) for last in range(16)]
         asking = hosts(2 * room // len(records))
         for host in asking:

@@ -12,8 +12,8 @@ from itertools import pairwise
 import pytest
 
 from tests import hellos
-from tests.bpf.instances import ordinary
-from tests.bpf.plane import HOOKS, Plane
+from tests.bpf.made import made_up
+from tests.bpf.plane import Plane
 from tests.bpf.test_dtls import HELLO, dtls_body
 from tests.bpf.test_full_hellos import Slots
 from tests.effort import examples
@@ -23,7 +23,7 @@ from tests.reference import dtls as reference
 from tests.reference import hello_facts
 from xdpprobe import catalogue as catalogues
 from xdpprobe.hellos import resolve_hellos
-from xdpprobe.loader import Loaded
+from xdpprobe.loader import Loaded, load_tables
 
 ROUNDS = 1500  # half on each hook
 BATCH = 50
@@ -129,21 +129,6 @@ def ja4(plane: Plane) -> str:
     found = hello.ja4("d")
     assert found is not None
     return found
-
-
-@pytest.fixture
-def plane(plane: Plane) -> Plane:
-    """Without the unfinished hellos of other tests, which may leave no place."""
-    plane.forget_hellos()
-    return plane
-
-
-@pytest.fixture(scope="module")
-def knowing() -> Iterator[Loaded]:
-    """With the signatures that are shipped."""
-    with ordinary() as loaded:
-        loaded.tables().load(catalogues.load())
-        yield loaded
 
 
 def test_hellos_in_fragments(plane: Plane) -> None:
@@ -271,18 +256,24 @@ def test_a_flow_has_no_more_put_together_than_its_share(plane: Plane) -> None:
     assert plane.counted(before)["INFO_HELLO_PIECES"][0] <= 64
 
 
-def test_a_hello_without_a_name_has_its_fingerprint(knowing: Loaded) -> None:
+@pytest.fixture
+def shipped(loaded: Loaded) -> Iterator[None]:
+    """With the signatures that are shipped, for as long as one test takes."""
+    load_tables(loaded, catalogues.load())
+    yield
+    load_tables(loaded, made_up(""))
+
+
+@pytest.mark.usefixtures("shipped")
+def test_a_hello_without_a_name_has_its_fingerprint(plane: Plane) -> None:
     """As browsers send it in calls; a signature's pattern says what the flow is."""
-    for hook in HOOKS:
-        plane = Plane(knowing, hook)
-        plane.clear()
-        message = hellos.simple_hello(None)
-        body, talk = dtls_body(message), plane.new_talk(4433)
-        half = len(body) // 2
-        plane.send(talk.udp(record(fragment(body, half, len(body)))))
-        plane.send(talk.udp(record(fragment(body, 0, half))))
-        assert plane.evidence(talk) == "pattern"
-        assert ja4(plane) == hello_facts.ja4(message, "d")
+    message = hellos.simple_hello(None)
+    body, talk = dtls_body(message), plane.new_talk(4433)
+    half = len(body) // 2
+    plane.send(talk.udp(record(fragment(body, half, len(body)))))
+    plane.send(talk.udp(record(fragment(body, 0, half))))
+    assert plane.evidence(talk) == "pattern"
+    assert ja4(plane) == hello_facts.ja4(message, "d")
 
 
 def test_versions_count_down(plane: Plane) -> None:

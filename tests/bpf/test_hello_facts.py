@@ -8,7 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -16,16 +16,15 @@ import numpy as np
 import pytest
 
 from tests import hellos, quic
-from tests.bpf.instances import ordinary
-from tests.bpf.plane import HOOKS, Plane
+from tests.bpf.made import made_up
+from tests.bpf.plane import Plane
 from tests.effort import examples
 from tests.messages import dns_query, dns_record, dns_reply
 from tests.packets import ACK, PSH, RST, SYN, TCP, UDP, Conversation, Endpoint
 from tests.reference import hello_facts as reference
-from xdpprobe import catalogue as catalogues
 from xdpprobe import tls_facts
+from xdpprobe.catalogue import Catalogue
 from xdpprobe.hellos import resolve_hellos
-from xdpprobe.loader import Loaded, load_tables
 from xdpprobe.rules import NameRule
 from xdpprobe.snapshot import Label
 
@@ -44,21 +43,15 @@ CHROME = "t13d1516h2_8daaf6152771_e5627efa2ab1"
 
 
 @pytest.fixture(scope="module")
-def knowing() -> Iterator[Loaded]:
-    shipped = catalogues.load()
-    known = replace(shipped, rules=RULES, ech_names=frozenset([PUBLIC.decode()]))
-    with ordinary() as loaded:
-        load_tables(loaded, known)
-        yield loaded
+def knowledge() -> Catalogue:
+    return replace(made_up("", RULES), ech_names=frozenset([PUBLIC.decode()]))
 
 
-@pytest.fixture(params=list(HOOKS))
-def plane(request: pytest.FixtureRequest, knowing: Loaded) -> Plane:
-    made = Plane(knowing, request.param)
-    made.clear()
-    knowing.array("hellos", writable=True).view(np.uint8)[:] = 0
-    made.forget_hellos()
-    return made
+@pytest.fixture
+def plane(plane: Plane) -> Plane:
+    """Without the facts of other tests' hellos."""
+    plane.loaded.array("hellos", writable=True).view(np.uint8)[:] = 0
+    return plane
 
 
 def entry(plane: Plane, talk: Conversation) -> np.ndarray:

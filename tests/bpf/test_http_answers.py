@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What answers an HTTP request, and what kind of request it was: to a proxy, or with an action."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
 from tests import hellos, messages
-from tests.bpf.instances import ordinary
-from tests.bpf.plane import HOOKS, Flow, Plane
+from tests.bpf.made import made_up
+from tests.bpf.plane import Flow, Plane
 from tests.packets import ACK, PSH
-from xdpprobe import catalogue as catalogues
-from xdpprobe.loader import Loaded
+from xdpprobe.catalogue import Catalogue
 
 PORTAL, CAMERA, AGENT, ACTION = range(7200, 7204)
 SIGNATURES = (
@@ -49,24 +47,8 @@ HOST = b"www.made.invalid"
 
 
 @pytest.fixture(scope="module")
-def knowing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
-    file: Path = tmp_path_factory.mktemp("signatures") / "made.toml"
-    file.write_text(SIGNATURES)
-    with ordinary() as loaded:
-        loaded.tables().load(catalogues.load([file]))
-        yield loaded
-
-
-@pytest.fixture(scope="module", params=list(HOOKS))
-def made(request: pytest.FixtureRequest, knowing: Loaded) -> Plane:
-    return Plane(knowing, request.param)
-
-
-@pytest.fixture
-def plane(made: Plane) -> Plane:
-    made.clear()
-    made.forget_hellos()
-    return made
+def knowledge() -> Catalogue:
+    return made_up(SIGNATURES)
 
 
 def label(plane: Plane, name: str) -> int:

@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """TLS that begins in the middle of a stream, and the hosts that proxies are asked for."""
 
-from collections.abc import Iterator
 from itertools import permutations
 from typing import NamedTuple
 
 import pytest
 
 from tests import hellos
-from tests.bpf.instances import ordinary
-from tests.bpf.plane import HOOKS, Plane
+from tests.bpf.plane import Plane
 from tests.certificates import certificate, flight, records, server_hello
 from tests.packets import ACK, PSH
 from xdpprobe import catalogue as catalogues
-from xdpprobe.loader import Loaded
+from xdpprobe.catalogue import Catalogue
 
 CLIENT, SERVER = True, False
 LDAP_OID = b"1.3.6.1.4.1.1466.20037"  # RFC 4511, 4.14.1
@@ -94,18 +92,9 @@ HELLO = hellos.records(hellos.simple_hello(b"www.example.com"))
 
 
 @pytest.fixture(scope="module")
-def knowing() -> Iterator[Loaded]:
-    """With the signatures that are shipped."""
-    with ordinary() as loaded:
-        loaded.tables().load(catalogues.load())
-        yield loaded
-
-
-@pytest.fixture(params=list(HOOKS))
-def plane(request: pytest.FixtureRequest, knowing: Loaded) -> Plane:
-    plane = Plane(knowing, request.param)
-    plane.clear()
-    return plane
+def knowledge() -> Catalogue:
+    """The signatures that are shipped."""
+    return catalogues.load()
 
 
 class Talk:
@@ -170,7 +159,6 @@ def test_in_pieces(plane: Plane, dialogue: Dialogue) -> None:
 def test_a_hello_whose_segments_come_in_any_order(
     plane: Plane, dialogue: Dialogue, order: tuple[int, ...]
 ) -> None:
-    plane.forget_hellos()
     talk = Talk(plane, dialogue)
     frames = [talk.frame(CLIENT, piece) for piece in (HELLO[:60], HELLO[60:130], HELLO[130:])]
     plane.send(*(frames[number] for number in order))
@@ -196,7 +184,6 @@ def test_what_was_said_before_is_no_part_of_a_hello(plane: Plane) -> None:
 
 
 def test_segments_that_find_no_place_are_counted(plane: Plane) -> None:
-    plane.forget_hellos()
     talks = [Talk(plane, DIALOGUES[0]) for _ in range(3 * plane.room("hello_slots"))]
     before = plane.counters("LOSS_HELLO")
     firsts = []

@@ -165,7 +165,6 @@ def test_hellos_in_crypto_frames(plane: Plane) -> None:
 def test_a_hello_s_halves_on_two_cpus(plane: Plane) -> None:
     """Whichever comes first, and whoever has to wait for the other: what was lost by that comes
     again, and then every flow has its name."""
-    plane.forget_hellos()
     before = plane.counters()
     halves: list[tuple[bytes, bytes]] = []
     talks = [plane.new_talk() for _ in examples(300)]
@@ -192,7 +191,6 @@ def test_a_hello_s_halves_on_two_cpus(plane: Plane) -> None:
 
 def test_a_flow_has_no_more_opened_than_its_share(plane: Plane) -> None:
     """However long it brings what is new, and never a whole hello."""
-    plane.forget_hellos()
     client, talk = quic.Client(b"client"), plane.new_talk()
     before = plane.counters("INFO_QUIC_OPENED")
     for number in range(1, 250):
@@ -202,7 +200,6 @@ def test_a_flow_has_no_more_opened_than_its_share(plane: Plane) -> None:
 
 def test_half_hellos_of_nobody_do_not_hold_the_slots(plane: Plane) -> None:
     """A QUIC client's hello is whole within milliseconds: halves that are older give way."""
-    plane.forget_hellos()
     for number in range(2 * plane.room("hello_slots")):
         half = quic.Client(b"%8d" % number).datagram(
             Piece(0, hellos.simple_hello(b"a.example")[:90])

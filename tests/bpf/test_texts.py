@@ -2,19 +2,17 @@
 """Signatures by a text in the kernel: HTTP's fields, and STUN's attributes."""
 
 import random
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
 from tests import hellos, messages, quic
-from tests.bpf.instances import ordinary
-from tests.bpf.plane import HOOKS, Flow, Plane
+from tests.bpf.made import made_up
+from tests.bpf.plane import Flow, Plane
 from tests.effort import examples
 from tests.packets import Conversation, Endpoint
 from tests.reference import stun
-from xdpprobe import catalogue as catalogues
-from xdpprobe.loader import Loaded
+from xdpprobe.catalogue import Catalogue
 
 AGENT, TYPE, REQUEST, ATTRIBUTE, REALM, SOFTWARE, WEAK, BY_ALPN = range(7200, 7208)
 APPS = (
@@ -79,24 +77,8 @@ confidence = 87
 
 
 @pytest.fixture(scope="module")
-def knowing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
-    file: Path = tmp_path_factory.mktemp("signatures") / "made.toml"
-    file.write_text(SIGNATURES)
-    with ordinary() as loaded:
-        loaded.tables().load(catalogues.load([file]))
-        yield loaded
-
-
-@pytest.fixture(scope="module", params=list(HOOKS))
-def made(request: pytest.FixtureRequest, knowing: Loaded) -> Plane:
-    return Plane(knowing, request.param)
-
-
-@pytest.fixture
-def plane(made: Plane) -> Plane:
-    made.clear()
-    made.forget_hellos()
-    return made
+def knowledge() -> Catalogue:
+    return made_up(SIGNATURES, shipped=["stun"])
 
 
 def only(plane: Plane, talk: Conversation, l4: int = 6) -> Flow:
