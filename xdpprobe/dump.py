@@ -117,7 +117,7 @@ def matching(snapshot: Snapshot, rows: Indexes) -> dict[str, tuple[int, dict[str
 
 
 def _stages(probe: Probe, sizes: dict[str, int]) -> dict[str, Any]:
-    """The PROG_ARRAYs: every interface's code has its own, with the same programs."""
+    """The PROG_ARRAYs; interfaces whose code was made from the same share one."""
     found = {}
     for name, pins in probe.instance.stage_pins().items():
         definition = probe.abi.maps[name]

@@ -181,10 +181,10 @@ class Instance:
             size = memory.trie_bytes(int(info[entries]), inner.key_size, inner.value_size)
             found.append(MapMemory(f"{name}.inner", size))
         found.append(MapMemory("peers.inner", self._peer_bytes()))
-        found += [
-            MapMemory(name, sum(_pin_bytes(pin, cpus) for pin in pins))
-            for name, pins in self.stage_pins().items()
-        ]
+        for name, pins in self.stage_pins().items():
+            # Interfaces that were attached one after the other share one.
+            sizes = dict(_pin_memory(pin, cpus) for pin in pins)
+            found.append(MapMemory(name, sum(sizes.values())))
         rings = [self._ring_bytes(i) for i in range(self.abi.maps["readers"].max_entries)]
         found.append(MapMemory("readers.inner", sum(rings)))
         return found
@@ -214,12 +214,13 @@ class Instance:
             os.close(fd)
 
 
-def _pin_bytes(pin: Path, cpus: int) -> int:
-    """Kernel memory of the map that is pinned there; 0 where it has just been replaced."""
+def _pin_memory(pin: Path, cpus: int) -> tuple[int, int]:
+    """Id and kernel memory of the map that is pinned there; 0 where it has just been replaced."""
     fd = pinned(pin)
     if fd is None:
-        return 0
+        return 0, 0
     try:
-        return memory.map_bytes(syscall.map_info(fd), cpus)
+        info = syscall.map_info(fd)
+        return info.id, memory.map_bytes(info, cpus)
     finally:
         os.close(fd)

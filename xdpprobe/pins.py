@@ -6,6 +6,7 @@
         maps/NAME                    every map but the PROG_ARRAYs
         slots/N/HOOK_link            links of interface slot N (none at clsact)
         slots/N/GENERATION/...       entry programs, and the PROG_ARRAYs that they call into
+        slots/N/GENERATION/code_HASH  a directory: what the code in those arrays was made from
     DIR/xdpprobe/ABI-HASH_replaced/  one that an attach, which goes on, is about to replace
 
 A generation is one load of code for a slot; an update pins the next one, switches, and removes
@@ -246,6 +247,18 @@ class Pins:
         """Generation directories of a slot, oldest first."""
         found = [p for p in self.slot(slot).iterdir() if p.name.isdigit()]
         return sorted(found, key=lambda p: int(p.name))
+
+    def mark_code(self, generation: Path, code: str) -> None:
+        """Notes in a generation's directory what the stages there were made from."""
+        self.make_directory(generation / f"code_{code}")
+
+    def stages(self, name: str, code: str) -> Path | None:
+        """Where a PROG_ARRAY is pinned whose stages were made from that; None: nowhere."""
+        for slot in self.used_slots():
+            for generation in self.generations(slot):
+                if (generation / f"code_{code}").is_dir() and (generation / name).exists():
+                    return generation / name
+        return None
 
     def remove(self, path: Path) -> None:
         """Removes a directory with everything in it; what is not there is fine."""

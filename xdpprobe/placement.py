@@ -100,6 +100,7 @@ class Placement:
             syscall.pin(entries.program_fd(hook.value), part / hook.value)
         for stages in {hook.stages for hook in hooks}:
             syscall.pin(self._code.shared[stages], part / stages)
+        self._pins.mark_code(part, self._code.hash)
         part.rename(whole)
 
     def _clear_totals(self, slot: int) -> None:

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The code of one attach: stages loaded once, entry programs once an interface.
 
-`begin` makes a probe's maps and pins them, `adopt` takes over those of a running one.
+`begin` makes a probe's maps and pins them, `adopt` takes over those of a running one, and its
+stages where they are what would be loaded: to verify them is most of the work of an attach.
 """
 
+import hashlib
+import os
 import secrets
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
@@ -12,7 +15,7 @@ from typing import Any
 
 from xdpprobe import settings as configuration
 from xdpprobe import syscall
-from xdpprobe.abi import PROG_ARRAY
+from xdpprobe.abi import PROG_ARRAY, Abi
 from xdpprobe.advice import command
 from xdpprobe.catalogue import Catalogue
 from xdpprobe.clock import lasting_ns, measure_rate
@@ -31,10 +34,10 @@ _SEED_BYTES = 16
 
 @dataclass
 class Code:
-    """The stages of this attach, in PROG_ARRAYs of their own, and what entry programs need.
+    """The stages of this attach, in PROG_ARRAYs, and what entry programs need.
 
-    base: the stages. hz: jiffies a second. shared: map name -> descriptor.
-    constants: all but the slot's own.
+    base: the maps, and those of the stages that were loaded. hz: jiffies a second. shared: map
+    name -> descriptor. constants: all but the slot's own. hash: of what the stages are made from.
     """
 
     base: Programs
@@ -42,6 +45,7 @@ class Code:
     hz: int
     constants: dict[str, int | bytes]
     shared: dict[str, int]
+    hash: str
 
     def close(self) -> None:
         """Closes the descriptors; what is pinned stays."""
@@ -102,14 +106,30 @@ def _load_stages(
     keys = (int.from_bytes(seed[:8], "little"), int.from_bytes(seed[8:], "little"))
     constants = configuration.constants(abi, settings, cpus, hz, keys, catalogue.l4)
     sizes = configuration.table_sizes(abi, settings, cpus)
-    base = load(abi, {*stage_names(abi, stages), "clock_read"}, constants, sizes, existing)
+    code = _hash(abi, constants)
+    with ExitStack() as closing:
+        there = dict(existing)
+        for name in stages:
+            pin = instance.pins.stages(name, code)
+            if pin is not None:
+                there[name] = syscall.open_pin(pin)
+                closing.callback(os.close, there[name])
+        new = set(stages) - set(there)
+        base = load(abi, {*stage_names(abi, new), "clock_read"}, constants, sizes, there)
     try:
-        wire_stages(abi, base, stages)
+        wire_stages(abi, base, new)
         shared = {name: base.map_fd(name) for name in abi.maps}
     except BaseException:
         base.close()
         raise
-    return Code(base, settings, hz, constants, shared)
+    return Code(base, settings, hz, constants, shared, code)
+
+
+def _hash(abi: Abi, constants: Mapping[str, int | bytes]) -> str:
+    """16 hex digits over the BPF object and the constants that are written into it."""
+    made = hashlib.sha256(abi.digest)
+    made.update(repr(sorted(constants.items())).encode())
+    return made.hexdigest()[:16]
 
 
 def begin(
