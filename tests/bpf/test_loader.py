@@ -191,13 +191,18 @@ def test_reload_swaps_rules_and_labels(loaded: Loaded, catalogue: Catalogue) -> 
     assert elements.count(None) == 1
 
 
-def test_failed_reload_changes_nothing(loaded: Loaded, catalogue: Catalogue) -> None:
+def test_failed_reload_changes_nothing(
+    loaded: Loaded, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     load_tables(loaded, catalogue)
     before = [loaded.array(name).tobytes() for name in ("control", "labels")]
     info = loaded.tables().read("info")
     inner = loaded.abi.maps["name_rules"].inner
     assert inner is not None
-    names = (f"n{number}.example" for number in range(inner.max_entries + 1))
+    room = len(catalogue.rules)
+    small = replace(loaded.abi.maps["name_rules"], inner=replace(inner, max_entries=room))
+    monkeypatch.setitem(loaded.abi.maps, "name_rules", small)  # type: ignore[arg-type]
+    names = (f"n{number}.example" for number in range(room + 1))
     too_many = replace(
         catalogue,
         rules=[NameRule(name, 8001) for name in names],
@@ -220,7 +225,8 @@ def test_a_number_keeps_its_name_while_the_probe_lives(loaded: Loaded, tmp_path:
             f'domains = ["{name}.test"]\n'
         )
         found = catalogues.load([file])
-        return replace(found, rules=[NameRule(f"{name}.test", 8002)], signatures=())
+        rules = [NameRule(f"{name}.test", 8002)]
+        return replace(found, rules=rules, signatures=(), prefixes={}, digest=bytes(32))
 
     load_tables(loaded, own("intranet"))
     load_tables(loaded, catalogues.load())  # the file is gone, what it counted is not

@@ -58,7 +58,7 @@ def spread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 def test_every_length(plane: Plane, peers: Peers, family: int, in_place: bool) -> None:
     """Of prefixes within each other the longest that an address is in decides."""
     source = random.Random(family)
-    base, lengths = BASE[family], LENGTHS[family]
+    base, lengths = BASE[family], some(list(LENGTHS[family]))
     known = {bits: said(APP + bits, prefix(base, bits)) for bits in lengths}
     every = {peer: what for one in known.values() for peer, what in one.items()}
     if in_place:
@@ -68,7 +68,7 @@ def test_every_length(plane: Plane, peers: Peers, family: int, in_place: bool) -
         assert peers.read() == {**every, **said(APP, "203.0.113.1")}
     else:
         peers.replace(every)
-    for bits in some(list(lengths)):
+    for bits in lengths:
         ends = towards(near(base, bits, source))
         assert born(plane, ends) == (APP + bits, "prefix")
 
@@ -167,15 +167,16 @@ def test_a_table_that_fills_up(
     monkeypatch.setattr("xdpprobe.peers._LEAST_ROOM", 16)
     monkeypatch.setattr("xdpprobe.peers._FULLEST", 1)
     known: dict[bytes, Said] = {}
-    places = []
+    places, looked = [], some(range(120))
     for number in range(120):
         more = said(APP + number, f"198.51.{number}.20")
         peers.add(more)
         known.update(more)
-        assert peers.read() == known
+        if number in looked:
+            assert peers.read() == known
         places.append(shelf.places())
     assert sum(before != after for before, after in pairwise(places)) >= 2
-    for number in some(range(120)):
+    for number in looked:
         ends = towards(ipaddress.ip_address(f"198.51.{number}.20"))
         assert born(plane, ends) == (APP + number, "peer")
 
