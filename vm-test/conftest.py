@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests import effort, shortcuts
 from tests.net.conftest import End, Veth, cli, network, veth
 from xdpprobe.lab.namespaces import Network
 
 __all__ = ["cards", "cli", "network", "veth"]
+if effort.SHARE < 1:
+    shortcuts.take()
+
 _ADDRESS = "02:00:00:00:00:0{}"  # guest.py gives the cards these
 
 

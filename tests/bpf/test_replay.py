@@ -150,12 +150,16 @@ def test_standard_input_that_is_no_capture_is_named() -> None:
     assert done.stderr == "xdpprobe: standard input: empty file\n"
 
 
-# Pairs of packets, a pair a flow. 2^31 ms are 25 days, 2^32 ms are 50.
+# Of pairs of packets, a pair a flow. 2^31 ms are 25 days, 2^32 ms are 50.
 MOMENTS = {
     "years apart": [(START, START + 5), (START + 4000 * DAY, START + 4000 * DAY + 7)],
     # Merged the other way.
     "back in time": [(START + 4000 * DAY, START + 4000 * DAY + 7), (START, START + 5)],
-    "long silence": [(START, START + 15 * DAY), (START, START + 30 * DAY), (START, START + 60 * DAY)],
+    "long silence": [
+        (START, START + 15 * DAY),
+        (START, START + 30 * DAY),
+        (START, START + 60 * DAY),
+    ],
     "out of order": [(START + 9, START)],
 }
 
