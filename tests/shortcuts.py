@@ -19,7 +19,7 @@ _load, _compile_rules = catalogue.load, tables.compile_rules
 _compile_signatures = observe.compile_signatures
 _tables_of = cache.tables_of
 _compiled: dict[tuple[int, bool], tuple[object, Any]] = {}
-_tables: dict[tuple[bytes, bytes], Any] = {}
+_tables: dict[tuple[bytes, int, bytes], Any] = {}
 _loaded: dict[tuple[tuple[Path, bytes], ...], Catalogue] = {}
 _explained: dict[int, tuple[object, Any]] = {}
 
@@ -48,7 +48,7 @@ def _explain_once(signatures: Any, abi: Any) -> Any:
 
 
 def _tables_once(signatures: Any, digest: bytes, abi: Any) -> Any:
-    place = digest, abi.digest
+    place = digest, len(signatures), abi.digest
     if place not in _tables:
         _tables[place] = _tables_of(signatures, digest, abi)
     return _tables[place]

@@ -168,6 +168,11 @@ def wire_stages(abi: Abi, loaded: Programs, tables: Collection[str]) -> None:
             syscall.update(loaded.map_fd(table), index, fd, f"cannot set stage {programs[index]}")
 
 
+def wired(abi: Abi, table: str, fd: int) -> bool:
+    """Whether a PROG_ARRAY still has all its stages: other tools may change it."""
+    return all(syscall.lookup(fd, index, 4) is not None for index in stage_programs(abi)[table])
+
+
 def new_seed() -> tuple[int, int]:
     """A hash key for a flow table, so that nobody can aim at one of its sets."""
     return secrets.randbits(64), secrets.randbits(64)

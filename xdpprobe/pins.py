@@ -9,9 +9,9 @@
         slots/N/GENERATION/code_HASH  a directory: what the code in those arrays was made from
     DIR/xdpprobe/ABI-HASH_replaced/  one that an attach, which goes on, is about to replace
 
-A generation is one load of code for a slot; an update pins the next one, switches, and removes
-the one before. Names in bpffs have no dots. The lock is an flock on DIR/xdpprobe, so it covers
-what it protects: one bpffs.
+A generation is one load of entry programs for a slot, with the stages behind them, new or another
+generation's; an update pins the next one, switches, and removes the one before. Names in bpffs have
+no dots. The lock is an flock on DIR/xdpprobe, so it covers what it protects: one bpffs.
 """
 
 import ctypes

@@ -19,11 +19,11 @@ from xdpprobe.abi import PROG_ARRAY, Abi
 from xdpprobe.advice import command
 from xdpprobe.catalogue import Catalogue
 from xdpprobe.clock import lasting_ns, measure_rate
-from xdpprobe.errors import StateError
+from xdpprobe.errors import DataError, StateError
 from xdpprobe.hooks import Hook
 from xdpprobe.instance import Instance
 from xdpprobe.libbpf import possible_cpus
-from xdpprobe.loader import Programs, load, stage_names, wire_stages
+from xdpprobe.loader import Programs, load, stage_names, wire_stages, wired
 from xdpprobe.settings import PRIVACY, TUNNELS, Settings
 from xdpprobe.tables import set_text
 from xdpprobe.version import VERSION
@@ -112,8 +112,10 @@ def _load_stages(
         for name in stages:
             pin = instance.pins.stages(name, code)
             if pin is not None:
-                there[name] = syscall.open_pin(pin)
-                closing.callback(os.close, there[name])
+                fd = syscall.open_pin(pin)
+                closing.callback(os.close, fd)
+                if wired(abi, name, fd):
+                    there[name] = fd
         new = set(stages) - set(there)
         base = load(abi, {*stage_names(abi, new), "clock_read"}, constants, sizes, there)
     try:
@@ -126,8 +128,14 @@ def _load_stages(
 
 
 def _hash(abi: Abi, constants: Mapping[str, int | bytes]) -> str:
-    """16 hex digits over the BPF object and the constants that are written into it."""
-    made = hashlib.sha256(abi.digest)
+    """16 hex digits over the BPF object and the constants that are written into it.
+
+    The object as it is now, not as it was when the ABI was read from it: libbpf reads it anew.
+    """
+    try:
+        made = hashlib.sha256(abi.path.read_bytes())
+    except OSError as error:
+        raise DataError(str(abi.path), error.strerror or "cannot be read") from error
     made.update(repr(sorted(constants.items())).encode())
     return made.hexdigest()[:16]
 

@@ -20,12 +20,14 @@ def made_up(
 ) -> Catalogue:
     """What the signature file `text` says, and what is shipped for the protocols `shipped`.
 
-    rules: of names, in place of those that are shipped.
+    rules: of names, in place of those that are shipped. The text may say none of its own.
     """
     with TemporaryDirectory() as folder:
         file = Path(folder, "made.toml")
         file.write_text(text)
         whole = catalogue.load([file])
     wanted = (one for one in whole.signatures if one.file.path == file or one.protocol in shipped)
-    known = catalogue.load().rules if rules is None else list(rules)
+    known = catalogue.load().rules
+    assert len(whole.rules) == len(known)
+    known = known if rules is None else list(rules)
     return replace(whole, signatures=tuple(wanted), rules=known, prefixes={})

@@ -93,6 +93,12 @@ class Plane:
         """Give all unfinished hellos up, which would else be held for a time-out."""
         zero(self.loaded.map_fd("hello_slots"))
 
+    def unfinished(self) -> bool:
+        """Whether a flow that is still there has sent a part of a hello."""
+        flags = self.loaded.abi.enums["flow_flag"]
+        waiting = sum(flags[f"FLOW_{word}"] for word in ("KEPT", "PENDING_0", "PENDING_1"))
+        return bool((self._hot["flags"] & waiting).any())
+
     def new_talk(self, port: int = 443, **fields: Any) -> Conversation:
         """A conversation that no test has had before."""
         number = self._next_client

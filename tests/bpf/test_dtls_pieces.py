@@ -261,7 +261,7 @@ def shipped(loaded: Loaded) -> Iterator[None]:
     """With the signatures that are shipped, for as long as one test takes."""
     load_tables(loaded, catalogues.load())
     yield
-    load_tables(loaded, made_up(""))
+    load_tables(loaded, made_up("", rules=[]))
 
 
 @pytest.mark.usefixtures("shipped")

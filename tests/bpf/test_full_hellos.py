@@ -10,6 +10,7 @@ import pytest
 from tests import hellos
 from tests.bpf.instances import lent
 from tests.bpf.plane import FEW_HELLOS, FLOWS, HELLOS, HOOKS, Plane
+from tests.effort import some
 from tests.packets import Conversation
 from xdpprobe import syscall
 
@@ -20,7 +21,7 @@ PATIENCE = TIMEOUT // 8  # HELLO_PATIENCE: what an answered hello gets at least
 REAL = 200
 
 
-@pytest.fixture(params=list(HOOKS))
+@pytest.fixture(params=some(list(HOOKS)))
 def fresh(request: pytest.FixtureRequest) -> Iterator[Plane]:
     only = [HOOKS[request.param][0]]
     constants, sizes = {"hello_timeout": TIMEOUT, **FEW_HELLOS}, {"hello_slots": HELLOS}

@@ -58,7 +58,7 @@ def findings(tally: Tally) -> list[str]:
     return [Path(path).read_text()[:4000] for path in tally.findings]
 
 
-@pytest.fixture(scope="module", params=HOOKS)
+@pytest.fixture(scope="module", params=some(HOOKS))
 def arena(request: pytest.FixtureRequest) -> Iterator[Arena]:
     settings = {"tunnels": 1, "hello_timeout": 1, "seed_0": 1, "seed_1": 2, "fragments_apart": 1}
     with Arena(request.param, settings) as made:
@@ -91,7 +91,7 @@ def test_packets_go_where_the_reference_says(arena: Arena) -> None:
         assert packets.differences(arena, batch) == [], cases.packets_of(batch)
 
 
-@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("hook", some(HOOKS))
 def test_names_are_the_references(hook: str, tally: Tally) -> None:
     talks = Talks(random.Random(hook))
     with Arena(hook, names.SETTINGS) as arena:

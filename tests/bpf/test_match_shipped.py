@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from tests import effort
 from tests.bpf.plane import Plane
 from tests.effort import examples
 from tests.match_tables import Packet, answer
@@ -15,6 +16,7 @@ from xdpprobe import catalogue as catalogues
 from xdpprobe.catalogue import Catalogue
 from xdpprobe.loader import Loaded
 from xdpprobe.patterns import cache
+from xdpprobe.patterns.compiler import compile_signatures
 
 
 class Tables(NamedTuple):
@@ -31,6 +33,10 @@ def knowledge() -> Catalogue:
 
 @pytest.fixture(scope="module")
 def tables(loaded: Loaded, knowledge: Catalogue) -> Tables:
+    """Compiled anew, where that does not take long: the kernel is given what a cache may hold."""
+    if effort.SHARE == 1:
+        compiled = compile_signatures(knowledge.signatures, loaded.abi)
+        return Tables(compiled.classes, compiled.automaton)
     classes, automaton = cache.tables_of(knowledge.signatures, knowledge.digest, loaded.abi)
     return Tables(classes, automaton[0])
 

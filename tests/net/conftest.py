@@ -132,18 +132,20 @@ def two_ends(network: Network) -> Veth:
     ends = {}
     for name, last in (("left", 1), ("right", 2)):
         space = spaces[name]
-        # Else each address joins a multicast group, which the kernel reports when it likes.
-        space.ip("link set eth0 arp off\n")
         mac = str(space.links()["eth0"]["address"])
         ends[name] = End(space, "eth0", mac, f"10.0.0.{last}", f"fd00::{last}")
+        # With ARP each address joins a multicast group, which the kernel reports when it likes.
         space.ip(
+            f"link set eth0 arp off\n"
             f"address add 10.0.0.{last}/24 dev eth0\naddress add fd00::{last}/64 dev eth0 nodad\n"
         )
     for here, there in (("left", ends["right"]), ("right", ends["left"])):
-        for address in (there.v4, there.v6):
-            spaces[here].ip(
+        spaces[here].ip(
+            "".join(
                 f"neighbour replace {address} lladdr {there.mac} dev eth0 nud permanent\n"
+                for address in (there.v4, there.v6)
             )
+        )
     return Veth(network, ends["left"], ends["right"])
 
 

@@ -62,8 +62,30 @@ def test_other_options_are_other_stages(cli: Cli, veth: Veth) -> None:
 
 
 def test_another_hook_has_stages_of_its_own(cli: Cli, veth: Veth) -> None:
+    """Of XDP and tc egress the latter's are there already."""
     cli.attach(veth.left, "--hook", "tc")
-    cli.attach(veth.right, "--hook", "xdp", "--mode", "native", "--direction", "ingress")
-    assert (len(numbers(cli, "tc_stages")), len(numbers(cli, "xdp_stages"))) == (1, 1)
+    cli.attach(veth.right, "--hook", "xdp", "--mode", "native")
+    first, second = numbers(cli, "tc_stages")
+    assert first == second
+    assert len(numbers(cli, "xdp_stages")) == 1
+    cli("detach", "--netns", veth.left.namespace.name, veth.left.interface)
+    download(veth.left, veth.right, 1000)
+    download(veth.right, veth.left, 1000)
+    assert names(cli) == ["www.youtube.com"] * 2
+    assert cli.status()["counters"]["loss_tail_call"]["packets"] == 0
+
+
+def test_stages_of_which_one_is_missing_are_loaded_anew(cli: Cli, veth: Veth) -> None:
+    cli.attach(veth.left, "--hook", "tc")
+    before = numbers(cli, "tc_stages")
+    with Probe.open(cli.bpffs) as probe:
+        (pin,) = probe.instance.stage_pins()["tc_stages"]
+    fd = syscall.open_pin(pin)
+    try:
+        assert syscall.delete(fd, (0).to_bytes(4, "little"))
+    finally:
+        os.close(fd)
+    cli.attach(veth.left)
+    assert numbers(cli, "tc_stages") != before
     download(veth.left, veth.right, 1000)
     assert names(cli) == ["www.youtube.com"]

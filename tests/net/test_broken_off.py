@@ -45,6 +45,15 @@ def whole_attach(cli: Cli, end: End) -> int:
     return broken_off(cli, 0, "kill", "clsact", *words)
 
 
+def names_a_flow(cli: Cli, end: End, number: int) -> bool:
+    """Sends a query of a client of its own number: the stages behind the entry are there too."""
+    talk = Conversation(Endpoint(f"10.9.1.{number}", 20000), Endpoint("10.9.0.2", 53))
+    send(end, 1, talk.udp(messages.dns_query(b"www.youtube.com")))
+    (flow,) = cli.json("flows", "--filter", f"host:10.9.1.{number}")["flows"]
+    lost = cli.json("status")["counters"]["loss_tail_call"]["packets"]
+    return (flow["host"], lost) == ("www.youtube.com", 0)
+
+
 def on_interface(end: End) -> tuple[list[str], bool]:
     """Qdiscs, and whether an XDP program is there."""
     return qdiscs(end), "xdp" in end.namespace.links()[end.interface]
@@ -151,12 +160,28 @@ def test_after_a_killed_update_the_next_one_works(cli: Cli, veth: Veth) -> None:
         send(veth.right, COUNT)
         (entry,) = cli.json("status")["interfaces"]
         assert (entry["state"], entry["packets"][0]) == ("up", before + COUNT)
+        assert names_a_flow(cli, veth.right, step)
         if not code:
             break
     assert step > 6
     cli("detach", "--all")
     assert on_interface(veth.left) == clean
     assert empty(cli.bpffs)
+
+
+@pytest.mark.parametrize("how", ["kill", "interrupt"])
+def test_a_second_attach_that_is_broken_off_leaves_the_first(
+    cli: Cli, veth: Veth, how: str
+) -> None:
+    """Both have the same stages."""
+    cli.attach(veth.left, "--hook", "tc")
+    command = ("attach", "--hook", "tc", "--netns", veth.right.namespace.name, "eth0")
+    for step in range(1, MOST_STEPS):
+        code = broken_off(cli, step, how, "tcx", *command)
+        assert names_a_flow(cli, veth.right, step)
+        if not code:
+            break
+    assert step > 6
 
 
 def test_a_killed_detach_can_be_repeated(cli: Cli, veth: Veth) -> None:

@@ -180,6 +180,24 @@ def test_the_first_column_is_the_last_to_go(width: int, titles: list[str]) -> No
     assert max(map(len, lines)) <= width
 
 
+@pytest.mark.parametrize(("columns", "cut"), [(None, False), ("80", True)])
+def test_nothing_is_cut_where_no_width_is_said(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: str | None,
+    cut: bool,
+) -> None:
+    if columns is None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+    else:
+        monkeypatch.setenv("COLUMNS", columns)
+    name = f"{'long-name.' * 9}example"
+    rows = [grouping.HostTotal(name, 1, "app", "work", 1, (1, 1), (1, 1))]
+    report.print_table(hosts_table(rows, "SERVER NAME"), 1, 1, "hosts")
+    shown = capsys.readouterr().out
+    assert (name in shown, "…" in shown) == (not cut, cut)
+
+
 def test_json_report_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     report.print_json({"by": "name"}, "hosts", iter([{"a": 1}, {"b": [2, 3]}]))
     shown = capsys.readouterr().out

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the reporting commands share: their options, and how they print.
 
-A report is a table of at most the terminal's width (80 columns in a pipe) or one JSON object.
+A report is a table of at most the terminal's width (in a pipe of any) or one JSON object.
 """
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -16,7 +17,9 @@ from xdpprobe.filter import Filter
 from xdpprobe.snapshot import Snapshot
 
 if TYPE_CHECKING:  # rich takes 40 ms to import; JSON needs none of it
-    from rich.console import Console, RenderableType
+    from rich.console import Console
+
+    from xdpprobe.views.sheet import Sheet
 
 SCHEMA = 1
 LIMIT = 50
@@ -91,11 +94,16 @@ def console() -> "Console":
     return Pipe(highlight=False, markup=False, emoji=False)
 
 
-def print_table(table: "RenderableType", shown: int, total: int, what: str) -> None:
-    """Prints a table; under it, how much it leaves out, or that there is nothing."""
+def print_table(table: "Sheet", shown: int, total: int, what: str) -> None:
+    """Prints a table; under it, how much it leaves out, or that there is nothing.
+
+    Where nobody has said how wide lines may be, a terminal or COLUMNS, nothing is cut.
+    """
     from rich.text import Text
 
     out = console()
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        out.width = max(out.width, table.whole_width())
     if not total:
         out.print(Text(f"no {what}", style="dim"))
         return

@@ -57,6 +57,19 @@ class Sheet:
             yield Segment(f" {fitted}" if i else fitted, styles[i])
         yield Segment.line()
 
+    def whole_width(self) -> int:
+        """As wide as it takes for nothing to be cut in columns that share what others leave."""
+        sharing = [i for i, column in enumerate(self.columns) if not column.width]
+        ratios = sum(self.columns[i].ratio for i in sharing)
+        fixed = sum(column.width for column in self.columns) + len(self.columns) - 1
+        return fixed + max(
+            (-(-self._longest(i) * ratios // self.columns[i].ratio) for i in sharing), default=0
+        )
+
+    def _longest(self, column: int) -> int:
+        texts = [self.columns[column].title, *(str(row[column]) for row in self.rows)]
+        return max(_LEAST, *map(cell_len, texts))
+
     def _widths(self, whole: int) -> list[int]:
         """Columns of each that fits; what is left over goes to those with a ratio."""
         kept = list(self.columns)
