@@ -6,9 +6,10 @@ next `Network` is made.
 """
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,14 @@ class Cli:
         if check and done.returncode != 0:
             pytest.fail(f"xdpprobe {' '.join(arguments)}: exit {done.returncode}: {done.stderr}")
         return done
+
+    def at_once(self, *commands: Sequence[str]) -> list[int]:
+        """Runs several commands at the same time; their exit codes. They print where this does."""
+        if effort.SHARE < 1:
+            started = [inside.start(["--bpffs", str(self.bpffs), *one]) for one in commands]
+            return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in started]
+        children = [subprocess.Popen(self.argv(*one)) for one in commands]
+        return [child.wait(CLI_DEADLINE) for child in children]
 
     def json(self, *arguments: str) -> Any:
         """What a command with --json prints, parsed."""

@@ -156,18 +156,9 @@ def test_counting_goes_on_without_a_process(cli: Cli, veth: Veth) -> None:
 
 
 def test_two_attaches_at_once_both_succeed(cli: Cli, veth: Veth) -> None:
-    children = [
-        subprocess.Popen(
-            cli.argv("attach", "--netns", end.namespace.name, "eth0"),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for end in (veth.left, veth.right)
-    ]
-    for child in children:
-        _, said = child.communicate(timeout=60)
-        assert child.returncode == 0, said
+    ends = (veth.left, veth.right)
+    commands = [("attach", "--netns", end.namespace.name, "eth0") for end in ends]
+    assert cli.at_once(*commands) == [0, 0]
     assert len(cli.json("status")["interfaces"]) == 2
 
 
