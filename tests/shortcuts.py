@@ -6,7 +6,9 @@ time, and says nothing of its kernel.
 """
 
 import functools
-from collections.abc import Sequence
+import os
+import pickle
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from xdpprobe import catalogue, public_suffix, signature_file, tables
 from xdpprobe.catalogue import Catalogue
 from xdpprobe.explain import observe
 from xdpprobe.patterns import cache
+from xdpprobe.signature_file import Contents
 
 _load, _compile_rules = catalogue.load, tables.compile_rules
 _compile_signatures = observe.compile_signatures
@@ -54,9 +57,21 @@ def _tables_once(signatures: Any, digest: bytes, abi: Any) -> Any:
     return _tables[place]
 
 
+def _reader(parse: Callable[[Path, bytes], Contents]) -> Callable[[Path, bytes], Contents]:
+    """`parse`, or what it said where the guest was made (vm-test/image.py)."""
+    file = os.environ.get("XDPPROBE_READ")
+    read = pickle.loads(Path(file).read_bytes()) if file else {}
+
+    def look(path: Path, data: bytes) -> Contents:
+        found: Contents | None = read.get((path, data))
+        return found or parse(path, data)
+
+    return look
+
+
 def take() -> None:
     """From here on, for the whole process."""
-    signature_file.parse = functools.cache(signature_file.parse)
+    signature_file.parse = _reader(functools.cache(signature_file.parse))
     public_suffix.load = functools.cache(public_suffix.load)
     catalogue.load = _load_once
     tables.compile_rules = _compile_once

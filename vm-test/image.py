@@ -22,6 +22,7 @@ from kernels import Kernel
 
 PROJECT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
+READ = Path("/signatures.pickle")  # in a guest: for tests/shortcuts.py
 # Beside what `make setup` installs.
 _PACKAGES = {"busybox-static", "kmod", "procps"}
 _BUILD = {"clang", "clang-format", "libbpf-dev", "linux-libc-dev"}
@@ -47,7 +48,7 @@ def root_directory(work: Path, architecture: Architecture, apt: Apt) -> Path:
     home = root / PROJECT.relative_to("/")
     home.mkdir(parents=True)
     _copy(_project_files(), PROJECT, home)
-    _copy_match_tables(root)
+    _copy_signatures(root)
     if architecture == NATIVE:
         _copy(_package_files(), Path("/"), root)
         _copy([".venv"], PROJECT, home)
@@ -113,16 +114,21 @@ def _project_files() -> list[str]:
     return [name for name in names if (PROJECT / name).exists()]
 
 
-def _copy_match_tables(root: Path) -> None:
-    """The shipped signatures' tables where a guest looks for them; it would take ten times as long
-    to make them."""
+def _copy_signatures(root: Path) -> None:
+    """What becomes of the shipped signatures, where a guest looks for it: as read, and as match
+    tables. It would take ten times as long to make them."""
     code = (
-        "from xdpprobe import abi, catalogue\nfrom xdpprobe.patterns import cache\n"
+        "import pickle, sys\nfrom pathlib import Path\n"
+        "from xdpprobe import abi, catalogue, signature_file\nfrom xdpprobe.patterns import cache\n"
         "known = catalogue.load()\n"
         "cache.tables_of(known.signatures, known.digest, abi.load_abi())\n"
+        "files = [(path, path.read_bytes()) for path in known.files]\n"
+        "read = {file: signature_file.parse(*file) for file in files}\n"
+        "Path(sys.argv[1]).write_bytes(pickle.dumps(read))\n"
         "print(cache.directory())"
     )
-    place = _run([str(PROJECT / ".venv/bin/python"), "-c", code], cwd=PROJECT).stdout.decode()
+    python, target = PROJECT / ".venv/bin/python", root / READ.relative_to("/")
+    place = _run([str(python), "-c", code, str(target)], cwd=PROJECT).stdout.decode()
     source = Path(place.strip())
     target = root / source.relative_to("/")
     target.mkdir(mode=0o700, parents=True)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ PYTEST = (
     " -o junit_logging=no -o junit_family=xunit1"  # which has room for properties of a test
 )
 RUNNING = "running"  # the kernel that needs no guest
-EFFORT = "XDPPROBE_EFFORT=0.1"  # a guest is ten times slower (tests/effort.py)
+# A guest is ten times slower (tests/effort.py, tests/shortcuts.py).
+EFFORT = f"XDPPROBE_EFFORT=0.1 XDPPROBE_READ={image.READ}"
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,6 @@ def _arguments(matrix: dict[str, Any]) -> argparse.Namespace:
 
 
 def _prepare(plan: Plan) -> None:
-    (plan.work / "logs").mkdir(parents=True, exist_ok=True)
     roots: dict[architecture.Architecture, tuple[Path, Path]] = {}
     for name in dict.fromkeys(job.kernel for job in plan.jobs if job.kernel != RUNNING):
         facts = plan.matrix["kernel"][name]
@@ -144,16 +144,20 @@ def _run(plan: Plan, job: Job) -> report.Row:
 
 def _all(plan: Plan) -> list[report.Row]:
     """Runs one more at once than there are processors, since each waits now and then; those that
-    may take longest first."""
+    may take longest first, but the guests' images are made while this machine's own suites run."""
+    (plan.work / "logs").mkdir(parents=True, exist_ok=True)
     order = sorted(plan.jobs, key=lambda job: -job.seconds)
+    rows: dict[Job, Future[report.Row]] = {}
     with ThreadPoolExecutor(max_workers=(os.cpu_count() or 1) + 1) as pool:
         try:
-            rows = dict(zip(order, pool.map(lambda job: _run(plan, job), order), strict=True))
+            rows |= {job: pool.submit(_run, plan, job) for job in order if job.kernel == RUNNING}
+            _prepare(plan)
+            rows |= {job: pool.submit(_run, plan, job) for job in order if job.kernel != RUNNING}
+            return [rows[job].result() for job in plan.jobs]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             guest.end_all()
             raise
-    return [rows[job] for job in plan.jobs]
 
 
 def main() -> int:
@@ -167,7 +171,6 @@ def main() -> int:
         print("vm-test: none of these kernels runs any of these suites", file=sys.stderr)
         return 2
     try:
-        _prepare(plan)
         rows = _all(plan)
     except debian.Unavailable as error:
         print(f"vm-test: {error}", file=sys.stderr)

@@ -151,7 +151,8 @@ def test_on_the_device(cli: Cli, devices: Veth) -> None:
     download(devices.left, devices.right, AMOUNT)
     (flow,) = named(cli, devices.left)
     assert (flow["app"], flow["host"]) == ("youtube", "www.youtube.com")
-    assert AMOUNT < flow["bytes"][1] < 1.2 * AMOUNT
+    # Once: not the double. A slow guest's TCP sends some of it again.
+    assert AMOUNT < flow["bytes"][1] < 1.9 * AMOUNT
     entry = attached(cli, devices.left)
     assert entry["state"] == "up"
     assert min(entry["packets"]) > 0

@@ -42,7 +42,7 @@ def write_pcap(path: Path, frames: list[bytes], cut: int = 0) -> None:
 def replay(
     *arguments: str, stdin: int | IO[bytes] = subprocess.DEVNULL, opened: Sequence[int] = ()
 ) -> subprocess.CompletedProcess[str]:
-    if effort.SHARE < 1 and not opened and stdin == subprocess.DEVNULL:
+    if effort.SHARE < 1 and stdin == subprocess.DEVNULL:
         return inside.run(["replay", *arguments])
     argv = [sys.executable, "-m", "xdpprobe", "replay", *arguments]
     return subprocess.run(

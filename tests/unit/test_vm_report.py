@@ -2,6 +2,7 @@
 """What `make vm-test` makes of a guest's answer: nothing that went wrong may pass for good."""
 
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,15 @@ def test_the_page_in_docs_is_that_of_the_data(guests: Any) -> None:
     rows = record.read(docs)
     assert rows
     assert (docs / record.PAGE).read_text() == report.document(rows)
+
+
+def test_every_boot_of_the_matrix_is_on_record(guests: Any) -> None:
+    """A kernel on which a suite did not pass is none that the page may leave out."""
+    import record
+    import run
+
+    matrix = tomllib.loads((GUESTS / "matrix.toml").read_text())
+    kernels, suites = (run.unasked(matrix[table]) for table in ("kernel", "suite"))
+    wanted = {(job.kernel, job.suite, job.card) for job in run.jobs(matrix, kernels, suites)}
+    rows = record.read(GUESTS.parent / "docs")
+    assert wanted - {(row.kernel, row.suite, row.card) for row in rows} == set()
