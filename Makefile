@@ -35,7 +35,7 @@ fuzz: setup ## Damaged packets, flows and files (root): MINUTES=10, SEED=n, CORP
 		$(if $(CORPUS),--corpus $(CORPUS)) $(if $(JSON),--json $(JSON))
 
 .PHONY: vm-test
-vm-test: setup ## Other kernels, in guests (root; 20 minutes): KERNEL=6.12, SUITE=bpf
+vm-test: setup ## Other kernels, in guests (root; 20 to 30 minutes): KERNEL=6.12, SUITE=bpf
 	@vm-test/setup.sh $(KERNEL)
 	@$(BIN)/python vm-test/run.py $(addprefix --kernel ,$(KERNEL)) $(addprefix --suite ,$(SUITE))
 

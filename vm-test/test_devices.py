@@ -151,8 +151,9 @@ def test_on_the_device(cli: Cli, devices: Veth) -> None:
     download(devices.left, devices.right, AMOUNT)
     (flow,) = named(cli, devices.left)
     assert (flow["app"], flow["host"]) == ("youtube", "www.youtube.com")
-    # Once: not the double. A slow guest's TCP sends some of it again.
-    assert AMOUNT < flow["bytes"][1] < 1.9 * AMOUNT
+    # The interface's own count, as a slow guest's TCP may send some of it again.
+    arrived = devices.left.counters()["rx"]["bytes"]
+    assert AMOUNT < flow["bytes"][1] < 1.2 * arrived
     entry = attached(cli, devices.left)
     assert entry["state"] == "up"
     assert min(entry["packets"]) > 0

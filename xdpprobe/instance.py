@@ -182,7 +182,7 @@ class Instance:
             found.append(MapMemory(f"{name}.inner", size))
         found.append(MapMemory("peers.inner", self._peer_bytes()))
         for name, pins in self.stage_pins().items():
-            # Interfaces that were attached one after the other share one.
+            # Interfaces whose code was made from the same share one.
             sizes = dict(_pin_memory(pin, cpus) for pin in pins)
             found.append(MapMemory(name, sum(sizes.values())))
         rings = [self._ring_bytes(i) for i in range(self.abi.maps["readers"].max_entries)]

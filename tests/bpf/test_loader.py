@@ -201,7 +201,8 @@ def test_failed_reload_changes_nothing(
     assert inner is not None
     room = len(catalogue.rules)
     small = replace(loaded.abi.maps["name_rules"], inner=replace(inner, max_entries=room))
-    monkeypatch.setitem(loaded.abi.maps, "name_rules", small)  # type: ignore[arg-type]
+    maps = {**loaded.abi.maps, "name_rules": small}
+    monkeypatch.setattr(loaded, "abi", replace(loaded.abi, maps=maps))
     names = (f"n{number}.example" for number in range(room + 1))
     too_many = replace(
         catalogue,

@@ -150,7 +150,7 @@ def test_standard_input_that_is_no_capture_is_named() -> None:
     assert done.stderr == "xdpprobe: standard input: empty file\n"
 
 
-# Of pairs of packets, a pair a flow. 2^31 ms are 25 days, 2^32 ms are 50.
+# Seconds of pairs of packets, a pair a flow. 2^31 ms are 25 days, 2^32 ms are 50.
 MOMENTS = {
     "years apart": [(START, START + 5), (START + 4000 * DAY, START + 4000 * DAY + 7)],
     # Merged the other way.
