@@ -143,11 +143,21 @@ struct flow_hot {
 	__u16 flags; /* enum flow_flag */
 };
 
-/* flow_hot.away: how many live in other ways of the set, and, times
- * AWAY_SECOND, how many in their second set. */
+/*
+ * flow_hot.away: how many live in other ways of the set, at most seven; in
+ * their second set, at most eight; in their third one, at most one.
+ *
+ *     7     6        3 2      0
+ *  +-------+----------+--------+
+ *  | third |  second  |  near  |
+ *  +-------+----------+--------+
+ */
 enum away {
-	AWAY_NEAR = 0x0f,
-	AWAY_SECOND = 0x10,
+	AWAY_NEAR = 0x01,
+	AWAY_NEAR_MASK = 0x07,
+	AWAY_SECOND = 0x08,
+	AWAY_SECOND_MASK = 0x78,
+	AWAY_THIRD = 0x80,
 };
 
 /* What a flow's packets come in, where the probe looks inside. */

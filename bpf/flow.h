@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The flow table: a set-associative cache in two arrays, hot and cold, at the
- * same index. A flow has two candidate sets of one lock stripe. Look-up takes
+ * same index. A flow has three candidate sets of one lock stripe. Look-up takes
  * no lock; insertion (insert.h), renewal and verdicts do.
  */
 #ifndef XDPPROBE_FLOW_H
@@ -49,8 +49,46 @@ static __always_inline bool packet_reversed(const struct packet *p)
 	return p->source_port > p->destination_port;
 }
 
-/* The tag, and from it the two sets. Both belong to one lock stripe: they
- * differ only in the bits above lock_mask. */
+/*
+ * Where a flow may live, by its tag: at home, which is a way of its first set;
+ * elsewhere in that set; in the second set; in the third one. All three sets are
+ * of one lock stripe: they differ only in the bits above lock_mask.
+ *
+ *    63    61 60            40 39            24 23             0
+ *  +---------+----------------+----------------+----------------+
+ *  | home's  | third set, if  | second set: less than so many    |
+ *  | way     | need be        | bits of it     |    first set   |
+ *  +---------+----------------+----------------+----------------+
+ */
+static __always_inline __u32 first_set(__u64 tag)
+{
+	return (__u32)tag & set_mask;
+}
+
+/* Never the first one. */
+static __always_inline __u32 second_set(__u64 tag)
+{
+	__u32 other = (__u32)(tag >> 24) & set_mask & ~lock_mask;
+
+	if (!other)
+		other = lock_mask + 1;
+	return (first_set(tag) ^ other) & set_mask;
+}
+
+/* May be one of the others: so few flows come here that it does not matter. */
+static __always_inline __u32 third_set(__u64 tag)
+{
+	__u32 other = (__u32)(tag >> 40) & set_mask & ~lock_mask;
+
+	return first_set(tag) ^ other;
+}
+
+static __always_inline __u32 home_way(__u64 tag)
+{
+	return tag >> 61;
+}
+
+/* The tag of the packet's flow, its first set, the packet's direction. */
 static __always_inline void place_of(const struct packet *p, struct place *at)
 {
 	bool reversed = packet_reversed(p);
@@ -59,7 +97,6 @@ static __always_inline void place_of(const struct packet *p, struct place *at)
 	__u16 low_port = reversed ? p->destination_port : p->source_port;
 	__u16 high_port = reversed ? p->source_port : p->destination_port;
 	struct siphash h;
-	__u32 other;
 
 	sip_begin(&h);
 	if (p->ipv6) {
@@ -80,17 +117,7 @@ static __always_inline void place_of(const struct packet *p, struct place *at)
 	if (!at->tag)
 		at->tag = 1;
 	at->direction = reversed;
-	at->primary = (__u32)at->tag & set_mask;
-	other = (__u32)(at->tag >> 24) & set_mask & ~lock_mask;
-	if (!other)
-		other = lock_mask + 1;
-	at->secondary = (at->primary ^ other) & set_mask;
-}
-
-/* A flow's home: the way of its first set where it is looked for first. */
-static __always_inline __u32 home_way(__u64 tag)
-{
-	return tag >> 61;
+	at->primary = first_set(at->tag);
 }
 
 /* The way of a tag, or FLOW_WAYS. The search begins at home, and so does
@@ -121,6 +148,14 @@ static __always_inline struct flow_hot *set_entry(struct flow_set *set,
 	return &set->way[way];
 }
 
+static __always_inline struct flow_hot *set_search(__u32 index,
+						   struct place *at)
+{
+	struct flow_set *set = bpf_map_lookup_elem(&flow_hot, &index);
+
+	return set ? set_entry(set, index, at) : NULL;
+}
+
 /* The packet's entry, or NULL. Mostly one cache line answers either way: the
  * flow is at home, or home says that none of its flows lives elsewhere. */
 static __always_inline struct flow_hot *flow_find(struct place *at)
@@ -135,12 +170,13 @@ static __always_inline struct flow_hot *flow_find(struct place *at)
 	home = &set->way[home_way(at->tag)];
 	if (home->tag == at->tag)
 		return home;
-	if (home->away & AWAY_NEAR)
+	if (home->away & AWAY_NEAR_MASK)
 		f = set_entry(set, at->primary, at);
-	if (f || home->away < AWAY_SECOND)
-		return f;
-	set = bpf_map_lookup_elem(&flow_hot, &at->secondary);
-	return set ? set_entry(set, at->secondary, at) : NULL;
+	if (!f && home->away & AWAY_SECOND_MASK)
+		f = set_search(second_set(at->tag), at);
+	if (!f && home->away & AWAY_THIRD)
+		f = set_search(third_set(at->tag), at);
+	return f;
 }
 
 static __always_inline struct flow_hot *flow_at(__u32 index)

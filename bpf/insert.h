@@ -61,19 +61,22 @@ static __always_inline void flow_take_out(struct flow_hot *f,
 
 /* Count a flow that lives in set `index` and way `way` in or out of its home's
  * `away`, unless that is where it lives. An atomic addition to the word of which
- * `away` is the second byte, since marks are set without the lock; neither half
- * overflows: a set has seven other ways, a second set eight. */
+ * `away` is the second byte, since marks are set without the lock. */
 static __always_inline void away_add(__u64 tag, __u32 index, __u32 way,
 				     __s32 one)
 {
-	__u32 primary = (__u32)tag & set_mask;
+	__u32 primary = first_set(tag);
 	struct flow_set *set;
 
 	if (primary == index && home_way(tag) == way)
 		return;
 	set = bpf_map_lookup_elem(&flow_hot, &primary);
-	if (primary != index)
+	if (index == primary)
+		one *= AWAY_NEAR;
+	else if (index == second_set(tag))
 		one *= AWAY_SECOND;
+	else
+		one *= AWAY_THIRD;
 	if (set)
 		__sync_fetch_and_add((__u32 *)&set->way[home_way(tag)].state,
 				     one << 8);

@@ -42,9 +42,8 @@ struct packet {
 /* A flow's place in the table, and the packet's direction in the flow. */
 struct place {
 	__u64 tag;
-	__u32 primary; /* the two candidate sets */
-	__u32 secondary;
-	__u32 set; /* where the entry is */
+	__u32 primary; /* the first candidate set */
+	__u32 set;     /* where the entry is */
 	__u32 way;
 	__u32 direction;
 	__u32 now;  /* jiffies */

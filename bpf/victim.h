@@ -139,8 +139,7 @@ static __always_inline void set_survey(const struct flow_set *set,
 
 static __always_inline __u32 survey_way(const struct survey *s, __u64 tag)
 {
-	return (home_way(tag) + RANK_TURN - (s->best & RANK_TURN)) &
-	       (FLOW_WAYS - 1);
+	return (home_way(tag) + RANK_TURN - (s->best & RANK_TURN)) & (FLOW_WAYS - 1);
 }
 
 /* True: the second set takes the flow. `stay`: not for an unestablished one's
@@ -156,26 +155,41 @@ static __always_inline bool prefer_second(const struct survey *a,
 		      b->best > a->best;
 }
 
-/* The best of both sets for the flow in `at`: its class, and the slot in `at`.
- * The second set is not asked while the first one has room to spare. `stay`:
- * where `at` stands now is as good as any unestablished flow's slot. */
+/* Another set's survey: true if it was there to be looked at. */
+static __always_inline bool other_survey(__u32 index, const struct place *at,
+					 const struct limits *limits,
+					 struct survey *out)
+{
+	struct flow_set *set = bpf_map_lookup_elem(&flow_hot, &index);
+
+	if (set)
+		set_survey(set, at, limits, out);
+	return set;
+}
+
+/* The best slot for the flow in `at`: its class, and the slot in `at`. The second
+ * set is not asked while the first one has room to spare, and the third one, of
+ * which a home may use one entry, only where the others have none that is free or
+ * expired. `stay`: where `at` stands now is as good as any unestablished flow's
+ * slot. */
 static __always_inline int slot_survey(const struct flow_set *first,
 				       struct place *at,
 				       const struct limits *limits, bool stay)
 {
-	struct flow_set *second;
+	__u32 second = second_set(at->tag), third = third_set(at->tag);
+	const struct flow_hot *home = &first->way[home_way(at->tag)];
 	struct survey a, b;
 
 	set_survey(first, at, limits, &a);
-	if (a.live >= SET_COMFORT) {
-		second = bpf_map_lookup_elem(&flow_hot, &at->secondary);
-		if (!second)
-			return -1;
-		set_survey(second, at, limits, &b);
-		if (prefer_second(&a, &b, stay)) {
-			at->set = at->secondary;
-			a = b;
-		}
+	if (a.live >= SET_COMFORT && other_survey(second, at, limits, &b) &&
+	    prefer_second(&a, &b, stay)) {
+		at->set = second;
+		a = b;
+	}
+	if (a.live == FLOW_WAYS && !(home->away & AWAY_THIRD) &&
+	    other_survey(third, at, limits, &b) && b.live < FLOW_WAYS) {
+		at->set = third;
+		a = b;
 	}
 	if (stay && rank_class(a.best) == CLASS_UNSURE)
 		return CLASS_UNSURE;

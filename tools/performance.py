@@ -60,7 +60,7 @@ BARE = """\
 What of it is waiting for memory: a program that does no more than to find one of as many bare
 cache lines by the packet's address and port, and to count there, takes {bare} ns, flows in turn.
 The probe finds {home} of the flows at home, with one such line; {first_set} elsewhere in that set,
-which lies in the lines beside; and {second_set} in their second set, with one more wait.
+which lies in the lines beside; and {second_set} in another set, with one more wait.
 """
 
 FLOWS = """\

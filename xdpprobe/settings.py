@@ -86,11 +86,11 @@ def table_sizes(abi: Abi, settings: Settings, cpus: int) -> dict[str, int]:
     return sizes
 
 
-def _lock_stripes(abi: Abi, sets: int) -> int:
+def lock_stripes(abi: Abi, sets: int) -> int:
     """How many locks guard that many sets of flows, both powers of two.
 
-    A flow's two sets have the same lock: with fewer sets a lock the second one could only be
-    the first.
+    A flow's sets have the same lock: with fewer sets a lock the second one could only be the
+    first.
     """
     return max(1, min(abi.maps["flow_lock"].max_entries, sets // _SETS_A_LOCK))
 
@@ -115,7 +115,7 @@ def constants(
         "seed_0": seed[0],
         "seed_1": seed[1],
         "set_mask": sizes["flow_hot"] - 1,
-        "lock_mask": _lock_stripes(abi, sizes["flow_hot"]) - 1,
+        "lock_mask": lock_stripes(abi, sizes["flow_hot"]) - 1,
         "name_mask": sizes["names"] - 1,
         "hello_mask": abi.maps["hello_slots"].max_entries - 1,
         "retired_stripes": stripes(cpus),

@@ -11,6 +11,7 @@ from tests import hellos
 from tests.bpf.instances import lent
 from tests.bpf.plane import HOOKS, Plane
 from tests.effort import some
+from tests.flow_sets import expected_away
 from tests.packets import ACK, FIN, RST, SYN, Conversation, Endpoint
 from xdpprobe.clock import Clock
 from xdpprobe.loader import Loaded
@@ -204,6 +205,28 @@ def test_a_flood_pushes_out_itself(small: Plane) -> None:
     assert int(retired["flows"].sum()) + len(small.flows()) == LASTING + 4 * ENTRIES
     hot = small.loaded.array("flow_hot")
     assert int(retired["packets"].sum() + hot["packets"].sum()) == 3 * LASTING + 4 * ENTRIES
+
+
+def test_a_third_set_takes_whom_two_have_no_room_for(small: Plane) -> None:
+    hot, abi = small.loaded.array("flow_hot"), small.loaded.abi
+    third = abi.enums["away"]["AWAY_THIRD"]
+    talks: list[Conversation] = []
+    while not (hot["away"] & third).any():
+        assert len(talks) < ENTRIES
+        talks.append(small.new_talk())
+        small.send(*talks[-1].handshake())
+    assert hot["away"].tolist() == expected_away(hot["tag"], abi).tolist()
+    before = small.counters()
+    small.send(talks[-1].tcp(b"", flags=ACK))  # there it is found again
+    assert not {name for name in small.counted(before) if name.startswith("LOSS_EVICTED")}
+    flow = small.flow(talks[-1])
+    assert flow is not None
+    assert sum(flow.packets) == 4
+    hot = small.loaded.array("flow_hot", writable=True)
+    hot["seen"] = (jiffies(small.loaded) - 301 * small.loaded.hz) % 2**32
+    for _ in range(4 * ENTRIES):  # it goes, and its home knows
+        small.send(small.new_talk().tcp(b"", flags=SYN))
+    assert hot["away"].tolist() == expected_away(hot["tag"], abi).tolist()
 
 
 def test_what_has_expired_goes_first(small: Plane) -> None:

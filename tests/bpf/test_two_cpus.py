@@ -11,6 +11,7 @@ import pytest
 
 from tests.bpf.instances import lent
 from tests.effort import SHARE
+from tests.flow_sets import expected_away
 from tests.packets import Conversation, Endpoint
 from xdpprobe import syscall
 from xdpprobe.loader import Loaded
@@ -113,21 +114,6 @@ def test_the_same_new_flows_at_once_make_one_entry_each(loaded: Loaded) -> None:
     assert int(hot["bytes"].sum()) == 2 * sum(map(len, frames))
 
 
-def expected_away(tags: np.ndarray) -> np.ndarray:
-    """What each entry has to say of the flows whose home it is (enum away in bpf/abi.h)."""
-    index = np.arange(len(tags))
-    sets, ways = index // 8, index % 8
-    home_sets = (tags & np.uint64(len(tags) // 8 - 1)).astype(int)
-    home_ways = (tags >> np.uint64(61)).astype(int)
-    home = home_sets * 8 + home_ways
-    away = np.zeros(len(tags), dtype=int)
-    near = (tags != 0) & (home_sets == sets) & (home_ways != ways)
-    np.add.at(away, home[near], 1)
-    far = (tags != 0) & (home_sets != sets)
-    np.add.at(away, home[far], 16)
-    return away
-
-
 def test_what_is_pushed_out_stays_in_the_sum() -> None:
     """Four times as many flows as entries: live and retired together are all packets."""
     with lent(flows=1024, programs=["xdp_entry"]) as instance:
@@ -147,4 +133,4 @@ def test_what_is_pushed_out_stays_in_the_sum() -> None:
         assert int(hot["bytes"].sum() + retired["bytes"].sum()) == 2 * sum(map(len, frames))
         evicted = counters["LOSS_EVICTED_NEW"][0] + counters["LOSS_EVICTED_ESTABLISHED"][0]
         assert evicted == int(retired["flows"].sum()) > 0
-        assert hot["away"].tolist() == expected_away(hot["tag"]).tolist()
+        assert hot["away"].tolist() == expected_away(hot["tag"], instance.abi).tolist()

@@ -11,6 +11,7 @@ import numpy as np
 
 from tests.bpf.instances import empty
 from tests.bpf.plane import zero
+from tests.flow_sets import expected_away
 from tests.fuzz.batch import Answer, Array, Batch, Runner, batch_of
 from tests.fuzz.mutate import TAME
 from tests.fuzz.seeds import MARK
@@ -274,7 +275,7 @@ class Arena:
         ]
         if len(np.unique(hot["tag"])) != len(hot):
             problems.append("a flow has two entries")
-        return [*problems, *self._homes(live)]
+        return [*problems, *self._homes()]
 
     @staticmethod
     def _reversed(cold: Array) -> Array:
@@ -287,15 +288,9 @@ class Arena:
             higher = np.where(first != second, first > second, higher)
         return higher
 
-    def _homes(self, live: Array) -> list[str]:
+    def _homes(self) -> list[str]:
         """A home's `away` counts the flows that live elsewhere."""
-        index = np.flatnonzero(live)
-        tag = self.hot["tag"][index]
-        home = (tag & np.uint64(len(live) // 8 - 1)).astype(np.int64)
-        place = home * 8 + (tag >> np.uint64(61)).astype(np.int64)
-        near = (index // 8 == home) & (index != place)
-        wanted = np.bincount(place[near], minlength=len(live))
-        wanted += 16 * np.bincount(place[index // 8 != home], minlength=len(live))
+        wanted = expected_away(self.hot["tag"], self._loaded.abi)
         bad = np.flatnonzero(self.hot["away"] != wanted)
         return [
             f"away of entry {entry}: {self.hot['away'][entry]}, not {wanted[entry]}"
