@@ -19,7 +19,7 @@ class Architecture:
 
 # x86-64-v2: QEMU's translation of the wider vectors of later ones takes ten times as long.
 AMD64 = Architecture(
-    "amd64", "x86_64", ("qemu-system-x86_64", "-M", "q35", "-cpu", "Nehalem"), "ttyS0"
+    "amd64", "x86_64", ("qemu-system-x86_64", "-M", "q35,sata=off", "-cpu", "Nehalem"), "ttyS0"
 )
 # With the atomic instructions of Armv8.1, which the kernel's JIT then uses, and without pointer
 # authentication, which is slow to translate.

@@ -18,10 +18,11 @@ line=$(sed -n 's/.*run=\([^ ]*\).*/\1/p' /proc/cmdline | base64 -d)
 cd "$project" || exit
 eval "$line"
 code=$?
-# As comments behind the XML: how the line ended, and what the kernel complained of.
+# As comments behind the XML: how the line ended, the clock, and what the kernel complained of.
 {
 	echo
 	echo "<!-- exit $code -->"
+	echo "<!-- up $(cut -d. -f1 /proc/uptime) -->"
 	dmesg | grep -aE "WARNING: |BUG: |Oops: " | grep -av "soft lockup" | head -n 3 | while read -r text; do
 		echo "<!-- kernel ${text//--/- -} -->"
 	done

@@ -44,6 +44,7 @@ class Job:
     suite: str
     tests: str
     seconds: float
+    cpus: int = 1
     card: str = ""
 
     @property
@@ -77,7 +78,8 @@ def jobs(matrix: dict[str, Any], chosen: list[str], suites: list[str]) -> Iterat
             what = matrix["suite"][suite]
             cards = facts.get("cards", what["cards"]) if "cards" in what else [""]
             for card in cards if suite in suites else ():
-                yield Job(kernel, suite, what["tests"], what["seconds"], card)
+                cpus = what.get("cpus", 1)
+                yield Job(kernel, suite, what["tests"], what["seconds"], cpus, card)
 
 
 def unasked(table: dict[str, Any]) -> list[str]:
@@ -115,6 +117,12 @@ def _prepare(plan: Plan) -> None:
         print(f"vm-test: {name} is Linux {kernel.release}", file=sys.stderr)
 
 
+def _boot(plan: Plan, job: Job, log: Path, answer: Path) -> guest.Boot:
+    return plan.machines[job.kernel].boot(
+        job.line("/run/answer"), log, answer, seconds=job.seconds, cpus=job.cpus, card=job.card
+    )
+
+
 def _run(plan: Plan, job: Job) -> report.Row:
     log = plan.work / "logs" / f"{job.name}.log"
     answer = log.with_suffix(".answer")
@@ -122,11 +130,11 @@ def _run(plan: Plan, job: Job) -> report.Row:
         release = os.uname().release
         boot = guest.without(job.line(str(answer)), log, answer, seconds=job.seconds)
     else:
-        machine = plan.machines[job.kernel]
-        release = machine.kernel.release
-        boot = machine.boot(
-            job.line("/run/answer"), log, answer, seconds=job.seconds, card=job.card
-        )
+        release = plan.machines[job.kernel].kernel.release
+        boot = _boot(plan, job, log, answer)
+        if boot.clock_astray and not guest.stopping.is_set():
+            print(f"vm-test: {job.name}: the guest's clock was wrong; once more", file=sys.stderr)
+            boot = _boot(plan, job, log, answer)
     allowed = plan.matrix.get("skip", [])
     row = report.row(job.kernel, release, job.suite, job.card, boot, allowed)
     if guest.stopping.is_set():

@@ -32,7 +32,7 @@ from xdpprobe.errors import KernelError, PrivilegeError, ProbeError, StateError
 
 DEFAULT = BPFFS
 _MAGIC = 0xCAFE4A11  # BPF_FS_MAGIC of linux/magic.h
-_LOCK_PATIENCE_S = 10.0
+_LOCK_PATIENCE_S = 30.0
 _CHOOSE = "--bpffs takes the directory where a BPF file system is mounted"
 
 

@@ -1,19 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attaching, updating and detaching as users do it, on cables between namespaces."""
 
-import json
 import re
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import messages
 from tests.bpf.test_tunnels import TUNNELS
 from tests.net.conftest import Cli, End, Veth
 from tests.net.frames import FRAME, send, sender
@@ -25,7 +21,6 @@ from tests.packets import (
     SERVER,
     SERVER6,
     UDP,
-    Conversation,
     Endpoint,
     ethernet,
     ipv4,
@@ -34,13 +29,9 @@ from tests.packets import (
     udp,
     vxlan,
 )
-from xdpprobe import hooks, links, public_suffix, syscall
+from xdpprobe import hooks
 from xdpprobe.attach import attach
-from xdpprobe.detach import detach
-from xdpprobe.errors import StateError
 from xdpprobe.lab.namespaces import Network
-from xdpprobe.loader import load_object
-from xdpprobe.probe import Probe
 
 COUNT = 23
 
@@ -95,28 +86,6 @@ def test_second_interface_joins_the_table(cli: Cli, veth: Veth) -> None:
     assert list(interfaces(cli)) == [veth.right.namespace.name]
 
 
-def test_options_that_disagree_change_nothing(cli: Cli, veth: Veth) -> None:
-    cli.attach(veth.left, "--flows", "8192")
-    before = cli.status()
-    for end, options, reason in (
-        (veth.right, ("--flows", "4096"), "runs with --flows 8192, not 4096"),
-        (veth.right, ("--idle-new", "7"), "runs with --idle-new 30"),
-        (veth.left, ("--hook", "xdp"), "attached otherwise (tc ingress + tc egress)"),
-        (veth.left, ("--direction", "egress"), "attached otherwise"),
-    ):
-        done = cli("attach", "--netns", end.namespace.name, *options, "eth0", check=False)
-        assert done.returncode == 1
-        assert reason in done.stderr
-        assert done.stderr.count("\n") == 1
-        assert cli.status() == before
-
-
-def test_times_change_when_every_interface_is_updated(cli: Cli, veth: Veth) -> None:
-    cli.attach(veth.left)
-    cli.attach(veth.left, "--idle-new", "7")
-    assert cli.json("status")["settings"]["idle_new"] == 7
-
-
 @pytest.mark.parametrize("hook", ["tc", "xdp"])
 def test_update_in_place_misses_no_packet(cli: Cli, veth: Veth, hook: str) -> None:
     cli.attach(veth.left, "--hook", hook)
@@ -162,51 +131,6 @@ def test_two_attaches_at_once_both_succeed(cli: Cli, veth: Veth) -> None:
     assert len(cli.json("status")["interfaces"]) == 2
 
 
-def qdiscs(end: End) -> list[str]:
-    """Kinds of the queueing disciplines of an interface."""
-    said = end.namespace.run("tc", "-j", "qdisc", "show", "dev", end.interface)
-    return [entry["kind"] for entry in json.loads(said.stdout)]
-
-
-@pytest.fixture
-def without_tcx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way that kernels before 6.6 take; clsact works the same on later ones."""
-    monkeypatch.setattr(links, "use_clsact", lambda: True)
-
-
-def attach_here(end: End, bpffs: Path) -> None:
-    """Attaches in this process, where `without_tcx` holds."""
-    attach([end.interface], bpffs=bpffs, netns_name=end.namespace.name)
-
-
-@pytest.mark.usefixtures("without_tcx")
-def test_clsact_counts_updates_and_goes(cli: Cli, veth: Veth) -> None:
-    attach_here(veth.left, cli.bpffs)
-    attach_here(veth.left, cli.bpffs)
-    send(veth.right, COUNT)
-    send(veth.left, COUNT + 2)
-    (entry,) = cli.json("status")["interfaces"]
-    assert (entry["tc"], entry["state"]) == ("clsact", "up")
-    assert entry["packets"] == [COUNT, COUNT + 2]
-    assert "clsact" in qdiscs(veth.left)
-    detach(["eth0"], bpffs=cli.bpffs, netns_name=veth.left.namespace.name)
-    assert "clsact" not in qdiscs(veth.left)
-    assert empty(cli.bpffs)
-
-
-@pytest.mark.usefixtures("without_tcx")
-def test_clsact_of_another_probe_is_not_taken_over(cli: Cli, veth: Veth) -> None:
-    attach_here(veth.left, cli.bpffs)
-    with Network() as other:
-        bpffs = other.mount_bpffs()
-        with pytest.raises(StateError, match="tc filter of another xdpprobe"):
-            attach_here(veth.left, bpffs)
-        assert empty(bpffs)
-    send(veth.right, COUNT)
-    assert cli.json("status")["interfaces"][0]["packets"][0] == COUNT
-    detach([], everything=True, bpffs=cli.bpffs)
-
-
 def test_auto_falls_back_to_tc_without_native_xdp(
     cli: Cli, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,131 +153,6 @@ def test_auto_falls_back_to_tc_without_native_xdp(
     assert "cannot attach to eth0 (xdp_entry)" in refused.stderr
     assert "--hook tc" in refused.stderr
     assert empty(cli.bpffs)
-
-
-@pytest.fixture
-def foreign_filter(cli: Cli) -> Iterator[list[str]]:
-    """The words of `tc filter` for somebody else's program."""
-    pin = cli.bpffs / "foreign"
-    with load_object(hz=250, flows=1024, names=1024) as loaded:
-        syscall.pin(loaded.prog_fd("tc_ingress"), pin)
-    yield ["pref", "9", "bpf", "direct-action", "object-pinned", str(pin)]
-    pin.unlink()
-
-
-@pytest.mark.usefixtures("without_tcx")
-@pytest.mark.parametrize("qdisc_first", [True, False])
-def test_clsact_of_others_stays(
-    cli: Cli, veth: Veth, foreign_filter: list[str], qdisc_first: bool
-) -> None:
-    def tc(*words: str) -> str:
-        return veth.left.namespace.run("tc", *words).stdout
-
-    if qdisc_first:
-        tc("qdisc", "add", "dev", "eth0", "clsact")
-    attach_here(veth.left, cli.bpffs)
-    tc("filter", "add", "dev", "eth0", "ingress", *foreign_filter)
-    assert "pref 1 bpf" in tc("filter", "show", "dev", "eth0", "ingress")
-    detach([], everything=True, bpffs=cli.bpffs)
-    assert "clsact" in qdiscs(veth.left)
-    left = tc("filter", "show", "dev", "eth0", "ingress")
-    assert "pref 9 bpf" in left
-    assert "pref 1 bpf" not in left
-    tc("filter", "del", "dev", "eth0", "ingress", "pref", "9")
-
-
-def test_attach_leaves_heavy_libraries_alone() -> None:
-    code = (
-        "import sys, xdpprobe.cli as c; c.build_parser('attach'); import xdpprobe.attach;"
-        "print([m for m in ('bcc', 'textual', 'rich', 'pyroute2') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.skipif(not public_suffix.SYSTEM_LIST.exists(), reason="no public suffix list")
-def test_an_update_to_cut_names_brings_the_public_suffixes(cli: Cli, veth: Veth) -> None:
-    cli.attach(veth.left)
-    with Probe.open(cli.bpffs) as probe:
-        before = probe.snapshot().info["rules"]
-    cli.attach(veth.left, "--privacy", "cut")
-    with Probe.open(cli.bpffs) as probe:
-        assert probe.snapshot().info["rules"] > before + 1000
-
-
-@pytest.fixture
-def own_signatures(tmp_path: Path) -> str:
-    """A directory with an application that no shipped file has."""
-    (tmp_path / "own.toml").write_text(
-        '[[app]]\nid = 8000\nname = "own"\ntitle = "Own"\ncategory = "video"\n'
-        'domains = ["own.test"]\n'
-    )
-    return str(tmp_path)
-
-
-def loaded(cli: Cli) -> tuple[str, int, bool]:
-    """Digest and load time of the signatures in force, and whether `own` is among them."""
-    status = cli.status()
-    with Probe.open(cli.bpffs) as probe:
-        known = 8000 in probe.snapshot().labels
-    return status["signatures"], status["signatures_loaded"], known
-
-
-def test_an_update_keeps_the_signatures_in_force(cli: Cli, veth: Veth, own_signatures: str) -> None:
-    cli.attach(veth.left)
-    shipped = loaded(cli)[0]
-    cli("signatures", "load", own_signatures)
-    before = loaded(cli)
-    assert before[0] != shipped
-    assert "updated in place" in cli.attach(veth.left).stdout
-    cli.attach(veth.right)
-    assert loaded(cli) == before
-    cli.attach(veth.left, "--signatures", own_signatures)
-    digest, moment, known = loaded(cli)
-    assert (digest, known) == (before[0], True)
-    assert moment > before[1]
-
-
-def test_an_update_by_another_version_brings_its_signatures(
-    cli: Cli, veth: Veth, own_signatures: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cli.attach(veth.left)
-    shipped = loaded(cli)[0]
-    cli("signatures", "load", own_signatures)
-    monkeypatch.setattr("xdpprobe.attach.VERSION", "9.9.9")
-    attach_here(veth.left, cli.bpffs)
-    assert loaded(cli)[0] == shipped
-
-
-@pytest.mark.skipif(not public_suffix.SYSTEM_LIST.exists(), reason="no public suffix list")
-def test_cutting_names_needs_the_signatures_in_force(
-    cli: Cli, veth: Veth, own_signatures: str
-) -> None:
-    cli.attach(veth.left, "--signatures", own_signatures)
-    before = cli.status()
-    refused = cli(
-        "attach", "--netns", veth.left.namespace.name, "--privacy", "cut", "eth0", check=False
-    )
-    assert refused.returncode == 1
-    assert "--signatures DIR" in refused.stderr
-    assert cli.status() == before
-    cli.attach(veth.left, "--privacy", "cut", "--signatures", own_signatures)
-    assert cli.json("status")["settings"]["privacy"] == "cut"
-
-
-def test_stricter_privacy_forgets_the_names_seen_before(cli: Cli, veth: Veth) -> None:
-    cli.attach(veth.left)
-    talk = Conversation(Endpoint("10.9.0.1", 20000), Endpoint("10.9.0.2", 53))
-    send(veth.right, 1, talk.udp(messages.dns_query(b"www.youtube.com")))
-    assert [flow["host"] for flow in cli.json("flows")["flows"]] == ["www.youtube.com"]
-    assert "erased, for --privacy hash" in cli.attach(veth.left, "--privacy", "hash").stdout
-    assert "erased" not in cli.attach(veth.left, "--privacy", "hash").stdout
-    (flow,) = cli.json("flows")["flows"]
-    assert (flow["host"], flow["app"]) == (None, "youtube")
-    with Probe.open(cli.bpffs) as probe:
-        assert b"youtube" not in probe.tables().array("names")["text"].tobytes()
 
 
 def test_flows_inside_of_tunnels(cli: Cli, veth: Veth) -> None:

@@ -161,3 +161,19 @@ def test_every_boot_of_the_matrix_is_on_record(guests: Any) -> None:
     wanted = {(job.kernel, job.suite, job.card) for job in run.jobs(matrix, kernels, suites)}
     rows = record.read(GUESTS.parent / "docs")
     assert wanted - {(row.kernel, row.suite, row.card) for row in rows} == set()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "up", "astray"), [(30.0, 27, False), (116.0, 5814, True), (60.0, 9, True)]
+)
+def test_a_clock_that_ran_at_another_speed_is_seen(
+    guests: Any, seconds: float, up: int, astray: bool
+) -> None:
+    guest, _ = guests
+    answer = f"<!-- exit 0 -->\n<!-- up {up} -->\n".encode()
+    assert guest.Boot(answer, seconds, False).clock_astray == astray
+
+
+def test_a_guest_without_an_answer_says_nothing_of_its_clock(guests: Any) -> None:
+    guest, _ = guests
+    assert not guest.Boot(b"", 600.0, True).clock_astray
