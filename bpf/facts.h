@@ -17,6 +17,7 @@
 #ifndef XDPPROBE_FACTS_H
 #define XDPPROBE_FACTS_H
 
+#include "bits.h"
 #include "counters.h"
 #include "outcome.h"
 #include "siphash.h"
@@ -144,7 +145,7 @@ static __always_inline __u64 list_take(const struct bytes *m, __u32 at,
 		from = (const __u64 *)&m->b[at];
 		/* What follows the list may be the server's name. */
 		for (__u32 i = 0; i < LIST_SHORT / 8; i++)
-			to[i] = i <= last ? from[i] : 0;
+			to[i] = from[i] & sign_mask((__s64)i - 1 - last);
 	} else {
 		most = length - 1; /* as in payload_load() */
 		opaque(most);

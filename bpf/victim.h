@@ -13,6 +13,7 @@
 #ifndef XDPPROBE_VICTIM_H
 #define XDPPROBE_VICTIM_H
 
+#include "bits.h"
 #include "flow.h"
 
 /*
@@ -52,36 +53,6 @@ struct survey {
 static __always_inline __u32 rank_class(__u64 rank)
 {
 	return rank >> CLASS_SHIFT;
-}
-
-/* All ones of a negative number, else 0. Neither clang's knowledge of what x is
- * nor of what becomes of the mask shall turn this into a branch. */
-static __always_inline __s64 sign_mask(__s64 x)
-{
-	opaque(x);
-	x >>= 63;
-	opaque(x);
-	return x;
-}
-
-/* 1 of a negative number, else 0. */
-static __always_inline __u64 sign_bit(__s64 x)
-{
-	__u64 bits = x;
-
-	opaque(bits);
-	bits >>= 63;
-	opaque(bits);
-	return bits;
-}
-
-/* 1 where x is 0, else 0. */
-static __always_inline __u64 zero_bit(__u64 x)
-{
-	__u64 negative = -x;
-
-	opaque(negative);
-	return sign_bit(x | negative) ^ 1;
 }
 
 /* flow_age(), without a branch. */
