@@ -110,7 +110,8 @@ static __always_inline void set_survey(const struct flow_set *set,
 
 static __always_inline __u32 survey_way(const struct survey *s, __u64 tag)
 {
-	return (home_way(tag) + RANK_TURN - (s->best & RANK_TURN)) & (FLOW_WAYS - 1);
+	return (home_way(tag) + RANK_TURN - (s->best & RANK_TURN)) &
+	       (FLOW_WAYS - 1);
 }
 
 /* True: the second set takes the flow. `stay`: not for an unestablished one's
