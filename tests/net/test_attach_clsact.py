@@ -1,42 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attaching by clsact, as on kernels before 6.6, which have no TCX."""
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests import effort
-from tests.net.conftest import Cli, End, Veth
+from tests.net.clsact import attach_here, qdiscs, without_tcx
+from tests.net.conftest import Cli, Veth
 from tests.net.frames import send
 from tests.net.test_attach import COUNT, empty
-from xdpprobe import links, syscall
-from xdpprobe.attach import attach
+from xdpprobe import syscall
 from xdpprobe.detach import detach
 from xdpprobe.errors import StateError
 from xdpprobe.lab.namespaces import Network
 from xdpprobe.loader import load_object
 
-
-def qdiscs(end: End) -> list[str]:
-    """Kinds of the queueing disciplines of an interface."""
-    said = end.namespace.run("tc", "-j", "qdisc", "show", "dev", end.interface)
-    return [entry["kind"] for entry in json.loads(said.stdout)]
-
-
-@pytest.fixture
-def without_tcx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way that kernels before 6.6 take; clsact works the same on later ones, of which this
-    machine's own kernel is one: guests need not all show it."""
-    if effort.SHARE < 1 and not links.use_clsact():
-        pytest.skip("this kernel has TCX")
-    monkeypatch.setattr(links, "use_clsact", lambda: True)
-
-
-def attach_here(end: End, bpffs: Path) -> None:
-    """Attaches in this process, where `without_tcx` holds."""
-    attach([end.interface], bpffs=bpffs, netns_name=end.namespace.name)
+__all__ = ["without_tcx"]
 
 
 @pytest.mark.usefixtures("without_tcx")

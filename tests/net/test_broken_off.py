@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from tests import messages
+from tests.net.clsact import qdiscs
 from tests.net.conftest import Cli, End, Veth
 from tests.net.frames import send
 from tests.net.steps import KILLED
-from tests.net.test_attach import COUNT, empty, qdiscs
+from tests.net.test_attach import COUNT, empty
 from tests.packets import Conversation, Endpoint
 from xdpprobe import public_suffix, syscall
 from xdpprobe.attach import attach

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.net.clsact import qdiscs, without_tcx
 from tests.net.conftest import Cli, Veth
 from tests.net.frames import send
 from tests.net.steps import KILLED
-from tests.net.test_attach import COUNT, empty, qdiscs, without_tcx
+from tests.net.test_attach import COUNT, empty
 from tests.net.test_broken_off import broken_off
 from xdpprobe.attach import attach
 from xdpprobe.detach import detach

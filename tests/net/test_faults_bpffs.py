@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.net.clsact import attach_here, qdiscs, without_tcx
 from tests.net.conftest import Cli, Veth
 from tests.net.frames import send
-from tests.net.test_attach import COUNT, attach_here, empty, qdiscs, without_tcx
+from tests.net.test_attach import COUNT, empty
 from tests.net.test_attach_trouble import refused
 from tests.net.test_follow import wait_until
 from tests.net.watched import watched

@@ -3,9 +3,10 @@
 
 import pytest
 
+from tests.net.clsact import attach_here, without_tcx
 from tests.net.conftest import Cli, Veth
 from tests.net.frames import send
-from tests.net.test_attach import COUNT, attach_here, empty, interfaces, without_tcx
+from tests.net.test_attach import COUNT, empty, interfaces
 from xdpprobe.attach import attach
 from xdpprobe.detach import detach
 from xdpprobe.lab.namespaces import Network

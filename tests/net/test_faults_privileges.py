@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.net.clsact import qdiscs, without_tcx
 from tests.net.conftest import Cli, Veth
 from tests.net.frames import send
-from tests.net.test_attach import COUNT, empty, qdiscs, without_tcx
+from tests.net.test_attach import COUNT, empty
 from tests.net.users import NEEDED, User, ordinary
 from xdpprobe.attach import attach
 from xdpprobe.lab.namespaces import Network

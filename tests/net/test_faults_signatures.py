@@ -14,7 +14,7 @@ import pytest
 from tests import messages
 from tests.net.conftest import Cli, Veth
 from tests.net.frames import send
-from tests.net.test_attach import own_signatures
+from tests.net.test_attach_options import own_signatures
 from tests.packets import Conversation, Endpoint
 from xdpprobe import catalogue as catalogues
 from xdpprobe import syscall
