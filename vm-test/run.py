@@ -168,6 +168,16 @@ def _all(plan: Plan) -> list[report.Row]:
             raise
 
 
+def _said(error: Exception) -> str:
+    """The last lines that a command printed before it failed."""
+    if not isinstance(error, subprocess.CalledProcessError):
+        return ""
+    said = b"\n".join(text for text in (error.stdout, error.stderr) if text).decode(
+        errors="replace"
+    )
+    return "".join(f"\n  {line}" for line in said.strip().splitlines()[-10:])
+
+
 def main() -> int:
     """Exit code 0: all passed; 1: something did not; 2: it could not be tried; 130: interrupted."""
     matrix = tomllib.loads((HERE / "matrix.toml").read_text())
@@ -184,7 +194,7 @@ def main() -> int:
         print(f"vm-test: {error}", file=sys.stderr)
         return 2
     except (OSError, subprocess.SubprocessError) as error:
-        print(f"vm-test: it cannot be tried here: {error}", file=sys.stderr)
+        print(f"vm-test: it cannot be tried here: {error}{_said(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("vm-test: interrupted; all guests are ended", file=sys.stderr)
