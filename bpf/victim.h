@@ -95,11 +95,16 @@ static __always_inline void set_survey(const struct flow_set *set,
 				       const struct limits *limits,
 				       struct survey *out)
 {
+	__u32 home = home_way(at->tag);
+
+	/* Else clang 14 reads the tag anew at the end of the loop and falls into its
+	 * beginning, which 6.1 takes for endless: tests/unit/test_object_loops.py. */
+	opaque(home);
 	out->best = 0;
 	out->live = FLOW_WAYS;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < FLOW_WAYS; i++) {
-		__u32 way = (home_way(at->tag) + i) & (FLOW_WAYS - 1);
+		__u32 way = (home + i) & (FLOW_WAYS - 1);
 		__u64 rank = rank_of(&set->way[way], i, at->now, limits);
 		__s64 less = out->best - rank;
 
