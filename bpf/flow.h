@@ -52,13 +52,14 @@ static __always_inline bool packet_reversed(const struct packet *p)
 /*
  * Where a flow may live, by its tag: at home, which is a way of its first set;
  * elsewhere in that set; in the second set; in the third one. All three sets are
- * of one lock stripe: they differ only in the bits above lock_mask.
+ * of one lock stripe: they differ only in the bits above lock_mask. With 2^21 sets,
+ * which are the most, and their 2^10 stripes (fewer sets need fewer bits):
  *
- *    63    61 60            40 39            24 23             0
- *  +---------+----------------+----------------+----------------+
- *  | home's  | third set, if  | second set: less than so many    |
- *  | way     | need be        | bits of it     |    first set   |
- *  +---------+----------------+----------------+----------------+
+ *   63   61 60        50 49   45 44        34 33  21 20          0
+ *  +-------+------------+-------+------------+------+-------------+
+ *  | home's| third set, |       | second set,|      |  first set  |
+ *  | way   | ^ first    |       | ^ first    |      |             |
+ *  +-------+------------+-------+------------+------+-------------+
  */
 static __always_inline __u32 first_set(__u64 tag)
 {

@@ -23,7 +23,7 @@ struct cold_set {
 };
 
 /* Key: set. Written by every packet, read by user space through mmap. Full: the
- * new flow takes the place of the least valuable one of its sets, whose
+ * new flow takes the place of the least valuable one of its first two sets, whose
  * counters go to `retired`. 16.8 MB for 262,144 flows. (sized) */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

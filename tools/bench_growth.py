@@ -335,8 +335,8 @@ def _goal(program: int, tables: Tables, row: Row, order: str, effort: Effort) ->
 
 
 def _places(tables: Tables) -> dict[str, Any]:
-    """Entries in use, and which share of them is where: at home, elsewhere in the first set, in the
-    second one (bpf/flow.h)."""
+    """Entries in use, and which share of them is where: at home, elsewhere in the first set, in
+    another one (bpf/flow.h)."""
     hot = tables.array("flow_hot")
     ways = tables.abi.maps["flow_hot"].value_size // hot.itemsize
     index = np.flatnonzero(hot["tag"])

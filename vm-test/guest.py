@@ -44,7 +44,7 @@ class Boot:
         processor is taken away just then: 40 times as fast was seen (7.2).
         """
         up = _UP.search(self.answer)
-        return up is not None and not 0.5 < int(up[1]) / self.seconds < 1.5
+        return up is not None and not self.timed_out and not 0.5 < int(up[1]) / self.seconds < 1.5
 
 
 def without(line: str, log: Path, answer: Path, *, seconds: float) -> Boot:

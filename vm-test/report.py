@@ -63,6 +63,11 @@ class Row:
         return f"{what}: {found}, {self.seconds:.0f} s"
 
 
+def complaints(boot: Boot) -> list[str]:
+    """What the guest's kernel printed that it should not have."""
+    return _KERNEL.findall(boot.answer.decode(errors="replace"))
+
+
 def row(
     kernel: str, release: str, suite: str, card: str, boot: Boot, allowed: list[dict[str, Any]]
 ) -> Row:
@@ -70,8 +75,10 @@ def row(
     found = Row(kernel, release, suite, card, boot.seconds)
     if boot.timed_out:
         found.troubles.append("it was ended: it took too long")
+    if boot.clock_astray:
+        found.troubles.append("the guest's clock ran at another speed than this machine's")
     text = boot.answer.decode(errors="replace")
-    found.troubles += [f"the kernel said: {words}" for words in _KERNEL.findall(text)]
+    found.troubles += [f"the kernel said: {words}" for words in complaints(boot)]
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError:

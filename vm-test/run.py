@@ -132,8 +132,9 @@ def _run(plan: Plan, job: Job) -> report.Row:
     else:
         release = plan.machines[job.kernel].kernel.release
         boot = _boot(plan, job, log, answer)
-        if boot.clock_astray and not guest.stopping.is_set():
+        if boot.clock_astray and not report.complaints(boot) and not guest.stopping.is_set():
             print(f"vm-test: {job.name}: the guest's clock was wrong; once more", file=sys.stderr)
+            log.replace(log.with_suffix(".astray.log"))
             boot = _boot(plan, job, log, answer)
     allowed = plan.matrix.get("skip", [])
     row = report.row(job.kernel, release, job.suite, job.card, boot, allowed)

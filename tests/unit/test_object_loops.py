@@ -65,7 +65,9 @@ def fallen_into(code: bytes) -> list[int]:
 @pytest.mark.skipif(not OBJECTS, reason="the objects are not built")
 @pytest.mark.parametrize("path", OBJECTS, ids=lambda path: path.name)
 def test_every_loop_is_closed_by_a_jump(path: Path) -> None:
-    assert {name: at for name, code in functions(path) if (at := fallen_into(code))} == {}
+    code = dict(functions(path))
+    assert len(code) > 1
+    assert [name for name in code if fallen_into(code[name])] == []
 
 
 def test_a_loop_that_is_fallen_into_is_seen() -> None:
