@@ -19,22 +19,32 @@ if effort.SHARE < 1:
 _ADDRESS = "02:00:00:00:00:0{}"  # guest.py gives the cards these
 
 
+KINDS = os.environ.get("CARDS", "").split(",")
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """QEMU's name of a network device of which the guest has two."""
+    if not request.param:
+        pytest.fail("CARDS is not set: these tests want network cards, two of a kind")
+    return str(request.param)
+
+
 @pytest.fixture
-def cards(network: Network) -> Iterator[Veth]:
-    """The guest's two cards, each in a namespace of its own; as the fixture `veth`."""
-    if "CARD" not in os.environ:
-        pytest.fail("CARD is not set: these tests want two network cards")
+def cards(kind: str, network: Network) -> Iterator[Veth]:
+    """The guest's two cards of a kind, each in a namespace of its own; as the fixture `veth`."""
     ends = {}
+    first = 2 * KINDS.index(kind)
     for number, name in enumerate(("left", "right")):
         space = network.add(name)
-        card = _card(_ADDRESS.format(number))
+        mac = _ADDRESS.format(first + number)
+        card = _card(mac)
         subprocess.run(["ip", "link", "set", card, "netns", space.name], check=True, timeout=10)
         space.ip(f"link set {card} name eth0\n")
         # Only what a test sends shall go there, and all of it arrive.
         space.run("sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1")
         last = number + 1
         space.ip(f"link set eth0 up arp off promisc on\naddress add 10.0.0.{last}/24 dev eth0\n")
-        mac = _ADDRESS.format(number)
         ends[name] = End(space, "eth0", mac, f"10.0.0.{last}", f"fd00::{last}")
     for end in ends.values():
         end.namespace.wait_for_carrier("eth0")

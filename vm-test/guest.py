@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,16 +111,23 @@ class Machine:
     work: Path
 
     def boot(
-        self, line: str, log: Path, answer: Path, *, seconds: float, cpus: int = 1, card: str = ""
+        self,
+        line: str,
+        log: Path,
+        answer: Path,
+        *,
+        seconds: float,
+        cpus: int = 1,
+        cards: Sequence[str] = (),
     ) -> Boot:
         """Runs `line` in the guest, whose console goes to `log` and /run/answer to `answer`.
 
-        card: a QEMU network device; two of it, wired to each other.
+        cards: QEMU's network devices; two of each, wired to each other.
         """
-        command = self._command(line, answer, cpus, card)
+        command = self._command(line, answer, cpus, cards)
         return _run(command, log, answer, seconds, guest=True)
 
-    def _command(self, line: str, answer: Path, cpus: int, card: str) -> list[str]:
+    def _command(self, line: str, answer: Path, cpus: int, cards: Sequence[str]) -> list[str]:
         run = base64.b64encode(line.encode()).decode()
         # Mitigations shield nothing here, and cost an eighth of the time.
         words = f"console={self.architecture.console} quiet mitigations=off panic=-1"
@@ -134,8 +142,8 @@ class Machine:
         command += ["-device", "virtserialport,chardev=answer"]
         for image in (self.root, self.modules):
             command += ["-drive", f"file={image},format=raw,if=virtio,readonly=on"]
-        for number in range(2 if card else 0):
-            command += ["-netdev", f"hubport,id=port{number},hubid=0"]
+        for number in range(2 * len(cards)):
+            command += ["-netdev", f"hubport,id=port{number},hubid={number // 2}"]
             address = _ETHERNET.format(number)
-            command += ["-device", f"{card},netdev=port{number},mac={address}"]
+            command += ["-device", f"{cards[number // 2]},netdev=port{number},mac={address}"]
         return command

@@ -23,7 +23,7 @@ Written by `sudo make vm-test` from [kernels.json](kernels.json); do not edit. I
 kernels under QEMU without KVM and runs the tests in them; each row is of the last run on the day
 it names. A skip is a test that this kernel or card cannot run, for a reason that
 vm-test/matrix.toml lists; any other skip fails. Seconds are those of a guest that had one of the
-machine's two processors, or less.
+machine's two processors, or less; a kernel's cards share one.
 
 """
 _VERIFIER = """
@@ -71,7 +71,10 @@ def complaints(boot: Boot) -> list[str]:
 def row(
     kernel: str, release: str, suite: str, card: str, boot: Boot, allowed: list[dict[str, Any]]
 ) -> Row:
-    """Reads a guest's answer. allowed: globs of `reason`, perhaps `test`, `kernel`, `card`."""
+    """Reads a guest's answer. allowed: globs of `reason`, perhaps `test`, `kernel`, `card`.
+
+    card: only what was tested on that one, the first parameter of such a test (conftest.py).
+    """
     found = Row(kernel, release, suite, card, boot.seconds)
     if boot.timed_out:
         found.troubles.append("it was ended: it took too long")
@@ -84,19 +87,19 @@ def row(
     except ElementTree.ParseError:
         found.troubles.append("it gave no answer")
         return found
-    for case in root.iter("testcase"):
-        _count(case, found, allowed)
+    cases = list(root.iter("testcase"))
+    for case in cases:
+        if not card or re.search(rf"\[{re.escape(card)}[]-]", case.get("name") or ""):
+            _count(case, found, allowed)
     for entry in root.iter("property"):
         kind, _, program = (entry.get("name") or "").partition(" ")
         if kind == "verified":
             found.verified[program] = int(entry.get("value") or 0)
     codes = _EXIT.findall(text) if boot.code is None else [boot.code]
-    if int(codes[0]) if codes else True:
-        if not found.failed:
-            found.troubles.append(
-                f"the tests ended early: exit code {codes[0] if codes else 'none'}"
-            )
-    elif not found.passed:
+    failed = any(child.tag in ("failure", "error") for case in cases for child in case)
+    if (int(codes[0]) if codes else True) and not failed:
+        found.troubles.append(f"the tests ended early: exit code {codes[0] if codes else 'none'}")
+    elif not found.passed and not found.failed:
         found.troubles.append("no test passed")
     return found
 

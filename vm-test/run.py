@@ -45,19 +45,19 @@ class Job:
     tests: str
     seconds: float
     cpus: int = 1
-    card: str = ""
+    cards: tuple[str, ...] = ()  # QEMU's network devices, two of each
 
     @property
     def name(self) -> str:
         """As its logs are called."""
-        return "-".join(part for part in (self.kernel, self.suite, self.card) if part)
+        return f"{self.kernel}-{self.suite}"
 
     def line(self, answer: str) -> str:
         """What a shell is given; the results go to the file `answer`."""
         line = f"{PYTEST} --junitxml={answer} {self.tests}"
         if self.kernel != RUNNING:
             line = f"{EFFORT} {line}"
-        return f"CARD={self.card} {line}" if self.card else line
+        return f"CARDS={','.join(self.cards)} {line}" if self.cards else line
 
 
 @dataclass
@@ -76,10 +76,10 @@ def jobs(matrix: dict[str, Any], chosen: list[str], suites: list[str]) -> Iterat
         facts = matrix["kernel"][kernel]
         for suite in facts.get("suites", ordinary):
             what = matrix["suite"][suite]
-            cards = facts.get("cards", what["cards"]) if "cards" in what else [""]
-            for card in cards if suite in suites else ():
+            cards = tuple(facts.get("cards", what["cards"])) if "cards" in what else ()
+            if suite in suites:
                 cpus = what.get("cpus", 1)
-                yield Job(kernel, suite, what["tests"], what["seconds"], cpus, card)
+                yield Job(kernel, suite, what["tests"], what["seconds"], cpus, cards)
 
 
 def unasked(table: dict[str, Any]) -> list[str]:
@@ -119,11 +119,12 @@ def _prepare(plan: Plan) -> None:
 
 def _boot(plan: Plan, job: Job, log: Path, answer: Path) -> guest.Boot:
     return plan.machines[job.kernel].boot(
-        job.line("/run/answer"), log, answer, seconds=job.seconds, cpus=job.cpus, card=job.card
+        job.line("/run/answer"), log, answer, seconds=job.seconds, cpus=job.cpus, cards=job.cards
     )
 
 
-def _run(plan: Plan, job: Job) -> report.Row:
+def _run(plan: Plan, job: Job) -> list[report.Row]:
+    """A row, or one a card."""
     log = plan.work / "logs" / f"{job.name}.log"
     answer = log.with_suffix(".answer")
     if job.kernel == RUNNING:
@@ -137,18 +138,22 @@ def _run(plan: Plan, job: Job) -> report.Row:
             log.replace(log.with_suffix(".astray.log"))
             boot = _boot(plan, job, log, answer)
     allowed = plan.matrix.get("skip", [])
-    row = report.row(job.kernel, release, job.suite, job.card, boot, allowed)
+    rows = [
+        report.row(job.kernel, release, job.suite, card, boot, allowed)
+        for card in job.cards or [""]
+    ]
     if guest.stopping.is_set():
-        return row  # of a run that was broken off: it says nothing, and is not to be on record
+        return rows  # of a run that was broken off: they say nothing, and are not to be on record
     if not plan.matrix["suite"][job.suite].get("asked"):
         known, suites = list(plan.matrix["kernel"]), list(plan.matrix["suite"])
-        record.note(image.PROJECT / "docs", [row], known, suites)
-    print(f"vm-test: {row.line()}", file=sys.stderr, flush=True)
-    for trouble in row.troubles:
-        print(f"vm-test:   {trouble}", file=sys.stderr)
-    if row.troubles:
-        print(f"vm-test:   what it printed: {log}", file=sys.stderr, flush=True)
-    return row
+        record.note(image.PROJECT / "docs", rows, known, suites)
+    for row in rows:
+        print(f"vm-test: {row.line()}", file=sys.stderr, flush=True)
+        for trouble in row.troubles:
+            print(f"vm-test:   {trouble}", file=sys.stderr)
+        if row.troubles:
+            print(f"vm-test:   what it printed: {log}", file=sys.stderr, flush=True)
+    return rows
 
 
 def _all(plan: Plan) -> list[report.Row]:
@@ -156,13 +161,13 @@ def _all(plan: Plan) -> list[report.Row]:
     may take longest first, but the guests' images are made while this machine's own suites run."""
     (plan.work / "logs").mkdir(parents=True, exist_ok=True)
     order = sorted(plan.jobs, key=lambda job: -job.seconds)
-    rows: dict[Job, Future[report.Row]] = {}
+    rows: dict[Job, Future[list[report.Row]]] = {}
     with ThreadPoolExecutor(max_workers=(os.cpu_count() or 1) + 1) as pool:
         try:
             rows |= {job: pool.submit(_run, plan, job) for job in order if job.kernel == RUNNING}
             _prepare(plan)
             rows |= {job: pool.submit(_run, plan, job) for job in order if job.kernel != RUNNING}
-            return [rows[job].result() for job in plan.jobs]
+            return [row for job in plan.jobs for row in rows[job].result()]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             guest.end_all()

@@ -10,11 +10,14 @@ import pytest
 
 GUESTS = Path(__file__).resolve().parents[2] / "vm-test"
 ALLOWED = [{"reason": "*: no native XDP", "card": "vmxnet3"}]
-PASSED = '<testcase classname="a" name="good"/>'
-FAILED = '<testcase classname="a" name="bad"><failure message="assert 1 == 2"/></testcase>'
-BROKEN = '<testcase classname="a" name="worse"><error message="failed on setup"/></testcase>'
+PASSED = '<testcase classname="a" name="good[vmxnet3-tc]"/>'
+FAILED = '<testcase classname="a" name="bad[vmxnet3]"><failure message="assert 1 == 2"/></testcase>'
+BROKEN = (
+    '<testcase classname="a" name="worse[vmxnet3]"><error message="failed on setup"/></testcase>'
+)
 SKIPPED = (
-    '<testcase classname="a" name="not"><skipped message="vmxnet3: no native XDP"/></testcase>'
+    '<testcase classname="a" name="not[vmxnet3]">'
+    '<skipped message="vmxnet3: no native XDP"/></testcase>'
 )
 
 
@@ -44,9 +47,9 @@ def guests(monkeypatch: pytest.MonkeyPatch) -> Any:
     ("answer", "card", "timed_out", "counts", "trouble"),
     [
         (PASSED + SKIPPED, "vmxnet3", False, (1, 0, 1), None),
-        (PASSED + SKIPPED, "e1000e", False, (1, 0, 1), "a.not was skipped"),
-        (PASSED + FAILED, "", False, (1, 1, 0), "a.bad: assert 1 == 2"),
-        (PASSED + BROKEN, "", False, (1, 1, 0), "a.worse: failed on setup"),
+        (PASSED + SKIPPED, "", False, (1, 0, 1), "a.not[vmxnet3] was skipped"),
+        (PASSED + FAILED, "", False, (1, 1, 0), "a.bad[vmxnet3]: assert 1 == 2"),
+        (PASSED + BROKEN, "", False, (1, 1, 0), "a.worse[vmxnet3]: failed on setup"),
         (PASSED, "", True, (1, 0, 0), "took too long"),
         ("", "", False, (0, 0, 0), "no test passed"),
         (None, "", False, (0, 0, 0), "gave no answer"),
@@ -93,6 +96,23 @@ def test_what_ended_early_or_made_the_kernel_complain(
     assert trouble is None or any(trouble in line for line in row.troubles)
 
 
+def test_cards_of_one_boot_have_a_row_each(guests: Any) -> None:
+    guest, report = guests
+    other = FAILED.replace("vmxnet3", "virtio-net-pci")
+    answer = f"<testsuites>{PASSED}{SKIPPED}{other}</testsuites><!-- exit 1 -->"
+    boot = guest.Boot(answer.encode(), 90.0, False)
+    rows = [
+        report.row("6.1", "6.1.0-50", "cards", card, boot, ALLOWED)
+        for card in ("vmxnet3", "virtio-net-pci", "e1000e")
+    ]
+    assert [(row.passed, row.failed, sum(row.skipped.values())) for row in rows] == [
+        (1, 0, 1),
+        (0, 1, 0),
+        (0, 0, 0),
+    ]
+    assert [bool(row.troubles) for row in rows] == [False, True, True]
+
+
 def test_the_record_keeps_what_passed_last(guests: Any, tmp_path: Path) -> None:
     guest, report = guests
     import record
@@ -132,7 +152,7 @@ def test_a_run_that_is_broken_off_is_not_on_record(
     monkeypatch.setattr(guest, "without", broken_off)
     monkeypatch.setattr(record, "note", lambda *arguments: noted.append(arguments))
     plan = run.Plan({"kernel": {"running": {}}, "suite": {"bpf": {}}}, tmp_path)
-    row = run._run(plan, run.Job("running", "bpf", "tests/bpf", 1.0))
+    (row,) = run._run(plan, run.Job("running", "bpf", "tests/bpf", 1.0))
     assert row.troubles
     assert noted == []
     guest.stopping.clear()
@@ -158,7 +178,11 @@ def test_every_boot_of_the_matrix_is_on_record(guests: Any) -> None:
 
     matrix = tomllib.loads((GUESTS / "matrix.toml").read_text())
     kernels, suites = (run.unasked(matrix[table]) for table in ("kernel", "suite"))
-    wanted = {(job.kernel, job.suite, job.card) for job in run.jobs(matrix, kernels, suites)}
+    wanted = {
+        (job.kernel, job.suite, card)
+        for job in run.jobs(matrix, kernels, suites)
+        for card in job.cards or [""]
+    }
     rows = record.read(GUESTS.parent / "docs")
     assert wanted - {(row.kernel, row.suite, row.card) for row in rows} == set()
 
