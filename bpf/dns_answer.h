@@ -77,6 +77,7 @@ static long dns_step(__u32 i, void *unused)
 	struct scratch *s = scratch_get();
 	volatile struct answer_state *a;
 	__u32 at, length;
+	int ended;
 
 	if (!s)
 		return 1;
@@ -92,7 +93,9 @@ static long dns_step(__u32 i, void *unused)
 	}
 	if (length && length < DNS_POINTER)
 		return 1;
-	return dns_record(at + 1 + !!length) != 0;
+	ended = dns_record(at + 1 + !!length);
+	opaque(ended); /* as in http_step() */
+	return ended ? 1 : 0;
 }
 
 /* The bit of a query of the flow's that waits for this answer; 0: nobody asked. */

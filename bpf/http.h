@@ -242,6 +242,7 @@ static long http_step(__u32 index, struct http_scan *s)
 {
 	__u32 from = s->state->from, newline;
 	__u64 marks = 0;
+	int ended;
 
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < HTTP_STEP_WORDS; i++) {
@@ -257,7 +258,12 @@ static long http_step(__u32 index, struct http_scan *s)
 		return 0;
 	}
 	newline = from + first_marked(marks);
-	return newline >= s->end || http_line(s->m, newline);
+	if (newline >= s->end)
+		return 1;
+	/* clang 19 knows that it is 0 or 1, the verifier does not (6.18). */
+	ended = http_line(s->m, newline);
+	opaque(ended);
+	return ended ? 1 : 0;
 }
 
 /* Where a field's value begins. */
