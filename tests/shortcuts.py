@@ -23,7 +23,7 @@ _compile_signatures = observe.compile_signatures
 _tables_of = cache.tables_of
 _compiled: dict[tuple[int, bool], tuple[object, Any]] = {}
 _tables: dict[tuple[bytes, int, bytes], Any] = {}
-_loaded: dict[tuple[tuple[Path, bytes], ...], Catalogue] = {}
+_loaded: dict[tuple[int, tuple[tuple[Path, bytes], ...]], Catalogue] = {}
 _explained: dict[int, tuple[object, Any]] = {}
 
 
@@ -31,7 +31,7 @@ def _load_once(directories: Sequence[Path] | None = None) -> Catalogue:
     files = tuple(directories or ())
     if not all(file.is_file() for file in files):
         return _load(files)
-    place = tuple((file, file.read_bytes()) for file in files)
+    place = catalogue.RULE_LIMIT, tuple((file, file.read_bytes()) for file in files)
     if place not in _loaded:
         _loaded[place] = _load(files)
     return _loaded[place]
