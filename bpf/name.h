@@ -68,19 +68,19 @@ const __u8 blank[NAME_MAX_LEN + 1] = {};
 /* Strip a trailing dot, blank what follows the name. Global: verified once. */
 __noinline int name_trim(struct scratch *s, __u32 length)
 {
-	__u32 last = length - 1, rest;
+	__u32 last = length - 1, most;
 
 	if (!s)
 		return 0;
 	opaque(last);
 	if (last < NAME_MAX_LEN && s->name[last] == '.')
 		length = last;
-	rest = s->work.name_length - length;
+	most = s->work.name_length - length - 1; /* as in payload_load() */
 	opaque(length);
-	opaque(rest);
-	if (!rest || length > NAME_MAX_LEN || rest > NAME_MAX_LEN)
+	opaque(most);
+	if (length > NAME_MAX_LEN || most >= NAME_MAX_LEN)
 		return length;
-	bpf_probe_read_kernel(&s->name[length], rest, blank);
+	bpf_probe_read_kernel(&s->name[length], most + 1, blank);
 	return length;
 }
 
@@ -237,7 +237,7 @@ __noinline int cut_start(struct scratch *s, __u32 length, __u32 suffix,
 __noinline int name_cut(struct scratch *s, __u32 length, __u32 suffix,
 			__u32 wildcard)
 {
-	__u32 start, rest;
+	__u32 start, rest, most;
 
 	if (!s || !length || length > NAME_MAX_LEN)
 		return 0;
@@ -246,12 +246,13 @@ __noinline int name_cut(struct scratch *s, __u32 length, __u32 suffix,
 	/* The dot before the suffix ends no label that is kept. */
 	start = cut_start(s, length, suffix, 2 + (suffix ? wildcard : 0));
 	rest = length - start;
+	most = rest - 1; /* as in payload_load() */
 	opaque(start);
-	opaque(rest);
-	if (!start || start > NAME_MAX_LEN || !rest || rest > NAME_MAX_LEN)
+	opaque(most);
+	if (!start || start > NAME_MAX_LEN || most >= NAME_MAX_LEN)
 		return length;
 	__builtin_memset(s->record.name, 0, sizeof(s->record.name));
-	if (bpf_probe_read_kernel(s->record.name, rest, &s->name[start]))
+	if (bpf_probe_read_kernel(s->record.name, most + 1, &s->name[start]))
 		return 0;
 	__builtin_memcpy(s->name, s->record.name, sizeof(s->name));
 	return rest;
