@@ -27,7 +27,7 @@ __noinline int quic_whole(struct scratch *s)
 {
 	struct joined_bytes *to;
 	struct found at = {};
-	__u32 i, from, length, most, zero = 0;
+	__u32 i, from, length, zero = 0;
 	int result;
 
 	if (!s)
@@ -41,11 +41,8 @@ __noinline int quic_whole(struct scratch *s)
 	length = s->quic.piece[i].length;
 	opaque(from);
 	opaque(length);
-	most = length - 1; /* as in payload_load() */
-	opaque(most);
-	if (from >= STREAM_MAX || most >= QUIC_CLEAR_MAX)
-		return OUTCOME_MORE;
-	if (bpf_probe_read_kernel(to, most + 1, &s->payload.b[from]))
+	if (from >= STREAM_MAX ||
+	    !copy_bounded(to, &s->payload.b[from], length, QUIC_CLEAR_MAX))
 		return OUTCOME_MORE;
 	if (s->quic.salt == QUIC_Q050)
 		result = chlo_parse((struct bytes *)to, 0, length, &at);

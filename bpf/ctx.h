@@ -23,6 +23,26 @@ enum hook { HOOK_XDP, HOOK_TC };
  * before its check for NULL). */
 #define opaque(x) asm volatile("" : "+r"(x))
 
+/* Copy 1 to `most` bytes of kernel memory; false where it is another number. Linux
+ * before 6.8 does not conclude from a comparison with 0 that the number is at least
+ * 1, as the call wants it, and clang 19 may compare one copy and hand over another. */
+static __always_inline bool copy_bounded(void *to, const void *from,
+					 __u32 length, __u32 most)
+{
+	__u32 rest = length - 1;
+
+	opaque(rest);
+	return rest < most && !bpf_probe_read_kernel(to, rest + 1, from);
+}
+
+/* What a callback of bpf_loop gives back to stop, or 0. Compilers may know that
+ * `stop` is 0 or 1; the verifier wants to see it (clang 19, 6.18). */
+static __always_inline long loop_answer(int stop)
+{
+	opaque(stop);
+	return stop ? 1 : 0;
+}
+
 static __always_inline void *ctx_data(void *ctx, enum hook hook)
 {
 	if (hook == HOOK_XDP)

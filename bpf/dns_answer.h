@@ -77,7 +77,6 @@ static long dns_step(__u32 i, void *unused)
 	struct scratch *s = scratch_get();
 	volatile struct answer_state *a;
 	__u32 at, length;
-	int ended;
 
 	if (!s)
 		return 1;
@@ -93,9 +92,7 @@ static long dns_step(__u32 i, void *unused)
 	}
 	if (length && length < DNS_POINTER)
 		return 1;
-	ended = dns_record(at + 1 + !!length);
-	opaque(ended); /* as in http_step() */
-	return ended ? 1 : 0;
+	return loop_answer(dns_record(at + 1 + !!length));
 }
 
 /* The bit of a query of the flow's that waits for this answer; 0: nobody asked. */

@@ -130,7 +130,7 @@ static __always_inline void facts_extension(struct scratch *s, __u32 type,
 static __always_inline __u64 list_take(const struct bytes *m, __u32 at,
 				       __u32 length, __u64 *to, __u32 words)
 {
-	__u32 last = length / 8, rest = length % 8, most;
+	__u32 last = length / 8, rest = length % 8;
 	__u64 hash = seed_0;
 	const __u64 *from;
 
@@ -147,10 +147,7 @@ static __always_inline __u64 list_take(const struct bytes *m, __u32 at,
 		for (__u32 i = 0; i < LIST_SHORT / 8; i++)
 			to[i] = from[i] & sign_mask((__s64)i - 1 - last);
 	} else {
-		most = length - 1; /* as in payload_load() */
-		opaque(most);
-		if (most >= words * 8 ||
-		    bpf_probe_read_kernel(to, most + 1, &m->b[at]))
+		if (!copy_bounded(to, &m->b[at], length, words * 8))
 			return 0;
 	}
 	opaque(last);

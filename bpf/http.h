@@ -242,7 +242,6 @@ static long http_step(__u32 index, struct http_scan *s)
 {
 	__u32 from = s->state->from, newline;
 	__u64 marks = 0;
-	int ended;
 
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < HTTP_STEP_WORDS; i++) {
@@ -260,10 +259,7 @@ static long http_step(__u32 index, struct http_scan *s)
 	newline = from + first_marked(marks);
 	if (newline >= s->end)
 		return 1;
-	/* clang 19 knows that it is 0 or 1, the verifier does not (6.18). */
-	ended = http_line(s->m, newline);
-	opaque(ended);
-	return ended ? 1 : 0;
+	return loop_answer(http_line(s->m, newline));
 }
 
 /* Where a field's value begins. */

@@ -68,19 +68,17 @@ const __u8 blank[NAME_MAX_LEN + 1] = {};
 /* Strip a trailing dot, blank what follows the name. Global: verified once. */
 __noinline int name_trim(struct scratch *s, __u32 length)
 {
-	__u32 last = length - 1, most;
+	__u32 last = length - 1;
 
 	if (!s)
 		return 0;
 	opaque(last);
 	if (last < NAME_MAX_LEN && s->name[last] == '.')
 		length = last;
-	most = s->work.name_length - length - 1; /* as in payload_load() */
 	opaque(length);
-	opaque(most);
-	if (length > NAME_MAX_LEN || most >= NAME_MAX_LEN)
-		return length;
-	bpf_probe_read_kernel(&s->name[length], most + 1, blank);
+	if (length <= NAME_MAX_LEN)
+		copy_bounded(&s->name[length], blank,
+			     s->work.name_length - length, NAME_MAX_LEN);
 	return length;
 }
 
@@ -237,7 +235,7 @@ __noinline int cut_start(struct scratch *s, __u32 length, __u32 suffix,
 __noinline int name_cut(struct scratch *s, __u32 length, __u32 suffix,
 			__u32 wildcard)
 {
-	__u32 start, rest, most;
+	__u32 start, rest;
 
 	if (!s || !length || length > NAME_MAX_LEN)
 		return 0;
@@ -246,13 +244,11 @@ __noinline int name_cut(struct scratch *s, __u32 length, __u32 suffix,
 	/* The dot before the suffix ends no label that is kept. */
 	start = cut_start(s, length, suffix, 2 + (suffix ? wildcard : 0));
 	rest = length - start;
-	most = rest - 1; /* as in payload_load() */
 	opaque(start);
-	opaque(most);
-	if (!start || start > NAME_MAX_LEN || most >= NAME_MAX_LEN)
+	if (!start || start >= length || start > NAME_MAX_LEN)
 		return length;
 	__builtin_memset(s->record.name, 0, sizeof(s->record.name));
-	if (bpf_probe_read_kernel(s->record.name, most + 1, &s->name[start]))
+	if (!copy_bounded(s->record.name, &s->name[start], rest, NAME_MAX_LEN))
 		return 0;
 	__builtin_memcpy(s->name, s->record.name, sizeof(s->name));
 	return rest;
