@@ -16,7 +16,7 @@ __all__ = ["cards", "cli", "network", "veth"]
 if effort.SHARE < 1:
     shortcuts.take()
 
-_ADDRESS = "02:00:00:00:00:0{}"  # guest.py gives the cards these
+_ADDRESS = "02:00:00:00:ca:0{}"  # guest.py gives the cards these
 
 
 KINDS = os.environ.get("CARDS", "").split(",")
@@ -49,7 +49,7 @@ def cards(kind: str, network: Network) -> Iterator[Veth]:
     for end in ends.values():
         end.namespace.wait_for_carrier("eth0")
     yield Veth(network, ends["left"], ends["right"])
-    for number, end in enumerate(ends.values()):
+    for number, end in enumerate(ends.values(), first):
         end.namespace.ip(
             f"link set eth0 down\nlink set eth0 name card{number}\nlink set card{number} netns 1\n"
         )

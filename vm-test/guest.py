@@ -20,7 +20,7 @@ from kernels import Kernel
 MEMORY_MB = 3072
 GRACE = 30.0  # seconds between asking a run to end and ending it
 _UP = re.compile(rb"<!-- up (\d+)")  # guest.sh: seconds
-_ETHERNET = "02:00:00:00:00:{:02x}"
+_ETHERNET = "02:00:00:00:ca:{:02x}"  # nobody's whom tests send to
 _children: set[subprocess.Popen[bytes]] = set()
 stopping = threading.Event()
 
